@@ -1,6 +1,7 @@
-"""The end of each run, for OpenTelemetry: the span of a run ends with what becomes of the job.
+"""The span of each run, for OpenTelemetry. It ends with what becomes of the job.
 
-The middleware starts the span, and the observer ends it. A run that fails before any middleware gets a span here.
+The middleware in ``otel.py`` calls :func:`start_run_span`, and the observer ends the span. A run that fails before any
+middleware gets its span from the observer.
 """
 
 from __future__ import annotations
@@ -11,14 +12,68 @@ import dataclasses
 import time
 from collections.abc import Iterator
 
-from opentelemetry import trace
+from opentelemetry import context as otel_context
+from opentelemetry import propagate, trace
 
 from procrastinate import _otel_metrics, run_observers
-from procrastinate._otel_shared import TraceOptions, origin_of, set_error, start_run_span, trace_options
+from procrastinate._otel_shared import (
+    Propagation,
+    SpanNaming,
+    TraceOptions,
+    set_error,
+    shared_attributes,
+    span_name,
+    trace_options,
+    tracer,
+)
+from procrastinate.defer_hooks import read_deferred_at
 from procrastinate.jobs import Job, Status
 from procrastinate.run_observers import ObservedRun
 
 _OUTCOME = "messaging.procrastinate.outcome"
+_SOON = 300.0
+"""Seconds after a defer in which the first run is a child of it. A later child would hold its trace open."""
+
+
+def start_run_span(
+    job: Job,
+    worker_name: str | None,
+    parent: otel_context.Context,
+    links: list[trace.Link],
+    span_naming: SpanNaming = "queue",
+) -> trace.Span:
+    """Start the span of a run. It has no arguments."""
+    attributes = {
+        **shared_attributes("process", job.queue, job.task_name),
+        "messaging.message.id": str(job.id),
+        "messaging.client.id": worker_name or "",
+        "messaging.procrastinate.attempt": job.attempts + 1,
+        "messaging.procrastinate.priority": job.priority,
+    }
+    name = span_name("process", job.queue, job.task_name, span_naming)
+    return tracer.start_span(name, kind=trace.SpanKind.CONSUMER, attributes=attributes, context=parent, links=links)
+
+
+def origin_of(job: Job, propagation: Propagation) -> tuple[otel_context.Context, list[trace.Link]]:
+    """Return the context that a run starts in, and its links.
+
+    A span that is current when the worker starts is not the parent of a run.
+    """
+    if propagation == "none" or not job.trace_context:
+        return otel_context.Context(), []
+    extracted = propagate.extract(job.trace_context, context=otel_context.Context())
+    origin = trace.get_current_span(extracted).get_span_context()
+    if not origin.is_valid:
+        return extracted, []
+    is_child = propagation == "child" or (propagation == "auto" and job.attempts == 0 and _is_soon(job.trace_context))
+    # The baggage of the defer is kept in either case.
+    parent = extracted if is_child else trace.set_span_in_context(trace.INVALID_SPAN, extracted)
+    return parent, [trace.Link(origin)]
+
+
+def _is_soon(headers: dict[str, str]) -> bool:
+    deferred_at = read_deferred_at(headers)
+    return deferred_at is None or time.time() - deferred_at < _SOON
 
 
 @dataclasses.dataclass

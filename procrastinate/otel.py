@@ -19,18 +19,16 @@ with needs_extra("Tracing", "otel"):
     from opentelemetry import propagate, trace
 
 from procrastinate import _otel_metrics, _otel_runs, _otel_worker_spans, exceptions
-from procrastinate._otel_runs import current_run
+from procrastinate._otel_runs import current_run, origin_of, start_run_span
 from procrastinate._otel_shared import (
     Propagation,
     SpanNaming,
     TraceOptions,
     attached,
     note_instrumented,
-    origin_of,
     set_error,
     shared_attributes,
     span_name,
-    start_run_span,
     tracer,
 )
 from procrastinate.app import App

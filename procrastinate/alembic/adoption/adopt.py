@@ -1,4 +1,4 @@
-"""Runs the steps, says how far it is, and tries again where a lock is held by others."""
+"""Adopts the tables of 3.10: runs the steps, reports each one, and tries again while other sessions hold a lock."""
 
 from __future__ import annotations
 
