@@ -36,7 +36,9 @@ def finish_and_fetch_jobs(
     queues: Sequence[str] | None = None,
     after: Rank | None = None,
 ) -> FinishedAndFetched | None:
-    """Record outcomes as :func:`finish_jobs` does, and take ready jobs as :func:`fetch_jobs` does, all or nothing.
+    """Record outcomes and take ready jobs, both or neither.
+
+    See :func:`~procrastinate.core.finish.finish_jobs` and :func:`~procrastinate.core.fetch.fetch_jobs`.
 
     The fetch sees the jobs to which the outcomes have handed a lock or a slot. It chooses among all ready jobs, so a
     job that comes before them is taken first.

@@ -16,7 +16,7 @@ class ReportCalls(OperationCalls):
     """The operations on reports of runs."""
 
     def get_progress(self, job_id: int, connection: Any | None = None) -> core.JobProgress:
-        """Return how far a job is, as its task says with :meth:`JobContext.progress`, in one round trip.
+        """Return how far a job is, in one round trip. Its task says so with ``context.progress()``.
 
         Raises
         ------
