@@ -60,6 +60,10 @@ WORDS: dict[str, dict[str, str]] = {
         "Several databases": """
             multiple databases, second database, sharding, database router""",
     },
+    "howto/django-tenants": {
+        _TITLE: """
+            django-tenants, schema per tenant django, tenant schemas, postgresql schema per tenant""",
+    },
     "howto/encrypt": {
         _TITLE: """
             encrypt arguments, encryption, fernet, json_dumps,

@@ -10,6 +10,9 @@ import pytest
 from tests.database import Databases
 from tests.documentation.reader import CONTEXTS, Reader
 
+MAKE_THE_TABLES = ("alembic", "celery-in-django-and-flask", "django", "django-tenants", "testing")
+"""Pages that begin with an empty database."""
+
 
 @pytest.fixture
 def new_reader(tmp_path: pathlib.Path, databases: Databases) -> Iterator[Callable[[str], Reader]]:
@@ -19,7 +22,7 @@ def new_reader(tmp_path: pathlib.Path, databases: Databases) -> Iterator[Callabl
     def new(page: str) -> Reader:
         name = pathlib.PurePath(page).stem.lower()
         context = name if (CONTEXTS / name).is_dir() else None
-        makes_the_tables = name in ("django", "alembic", "testing", "celery-in-django-and-flask")
+        makes_the_tables = name in MAKE_THE_TABLES
         url = databases.create_empty() if makes_the_tables else databases.create_migrated()
         reader = Reader(tmp_path / f"folder-{len(readers)}", databases, url, context)
         readers.append(reader)

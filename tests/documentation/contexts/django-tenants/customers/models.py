@@ -1,0 +1,7 @@
+from django_tenants.models import DomainMixin, TenantMixin
+
+
+class Client(TenantMixin): ...
+
+
+class Domain(DomainMixin): ...
