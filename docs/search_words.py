@@ -28,6 +28,8 @@ WORDS: dict[str, dict[str, str]] = {
             worker inside fastapi, fastapi lifespan worker, run a worker inside fastapi, worker in web process,
             worker in the same process, run worker in same process as web app, embed a worker,
             fastapi background worker, background worker same process""",
+        "Logs": """
+            uvicorn log-config, uvicorn logging, fastapi logging, fastapi json logs""",
     },
     "howto/waiting": {
         "How many jobs wait?": """

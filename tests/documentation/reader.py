@@ -91,11 +91,15 @@ class Reader:
 
     def follow(self, page: str) -> None:
         """Read every block of a page, then run the steps that belong at its end."""
+        self.read_all(page)
+        self.finish()
+
+    def read_all(self, page: str) -> None:
+        """Read every block of a page. Its servers still run then."""
         if _CURL.search((ROOT / page).read_text()) and find_program("curl") is None:
             missing("curl is not installed (Debian: apt install curl)", _REQUIRED)
         for block in blocks_of(page):
             self.read(block)
-        self.finish()
 
     def finish(self) -> None:
         """Run the Python blocks that are no files, stop the servers, and check what only other machines can use.

@@ -150,6 +150,10 @@ class Shell:
         self._servers.append(server)
         return server
 
+    def printed_by_server(self) -> str:
+        """Return what the server that started last has printed so far."""
+        return self._servers[-1].log.read_text()
+
     def stop_servers(self) -> None:
         """Stop all servers, the last one first. A worker must exit with status 0."""
         with contextlib.ExitStack() as stack:

@@ -15,12 +15,22 @@ from tests.documentation.test_alembic_page import PAGE as ALEMBIC
 from tests.documentation.test_testing_page import PAGES as TESTING
 from tests.documentation.test_tutorials import DEPLOYED, TOGETHER, TUTORIALS
 from tests.documentation.test_view_page import PAGE as VIEW
+from tests.documentation.test_worker_in_fastapi_page import PAGE as WORKER_IN_FASTAPI
 
 pytestmark = pytest.mark.timeout(300)
 
 MOVING = "docs/moving-in.md"
 """Its tests are in tests/moving."""
-WITH_TESTS_OF_THEIR_OWN = {ALEMBIC, *TESTING, MOVING, VIEW, *TUTORIALS, *TOGETHER, *DEPLOYED.values()}
+WITH_TESTS_OF_THEIR_OWN = {
+    ALEMBIC,
+    *TESTING,
+    MOVING,
+    VIEW,
+    WORKER_IN_FASTAPI,
+    *TUTORIALS,
+    *TOGETHER,
+    *DEPLOYED.values(),
+}
 OTHERS = [
     page
     for page in pages()
