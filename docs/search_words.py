@@ -204,6 +204,8 @@ WORDS: dict[str, dict[str, str]] = {
     "scaling-out": {
         "Several databases": """
             sharding, shards, multiple databases""",
+        "Several databases in FastAPI": """
+            fastapi several databases, fastapi multiple databases, several apps in a lifespan, open several apps""",
     },
     "metrics-and-traces": {
         "Metrics for Prometheus": """
