@@ -66,6 +66,13 @@ WORDS: dict[str, dict[str, str]] = {
         _TITLE: """
             django-tenants, schema per tenant django, tenant schemas, postgresql schema per tenant""",
     },
+    "howto/migrations": {
+        _TITLE: """
+            migration job, migrate in kubernetes, init container, initcontainer, own tables, alembic upgrade,
+            order of migrations, rollback, helm hook""",
+        "The order of a release": """
+            zero downtime migration, rename a column, new argument of a task""",
+    },
     "howto/encrypt": {
         _TITLE: """
             encrypt arguments, encryption, fernet, json_dumps,

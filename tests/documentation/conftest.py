@@ -10,7 +10,7 @@ import pytest
 from tests.database import Databases
 from tests.documentation.reader import CONTEXTS, Reader
 
-MAKE_THE_TABLES = ("alembic", "celery-in-django-and-flask", "django", "django-tenants", "testing")
+MAKE_THE_TABLES = ("alembic", "celery-in-django-and-flask", "django", "django-tenants", "migrations", "testing")
 """Pages that begin with an empty database."""
 
 

@@ -10,6 +10,7 @@ import re
 import shlex
 import signal
 import subprocess
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -44,6 +45,24 @@ def try_excerpt(reader: Reader, block: Block) -> None:
     options = words[words.index("worker") + 1 :]
     fewer = ["--processes=2" if option.startswith("--processes=") else option for option in options]
     reader.shell.run(shlex.join(["procrastinate", "--app=myapp.app", "worker", *fewer, "--one-shot"]))
+
+
+def try_commands(reader: Reader, block: Block) -> None:
+    """Run each command of a part of a file for containers."""
+    commands = list(_commands_in(yaml.safe_load(block.text)))
+    assert commands, f"{block} starts nothing"
+    for command in commands:
+        reader.shell.run(shlex.join(command))
+
+
+def _commands_in(part: Any) -> Iterator[list[str]]:
+    if isinstance(part, dict):
+        if "command" in part:
+            yield part["command"]
+        part = list(part.values())
+    if isinstance(part, list):
+        for inner in part:
+            yield from _commands_in(inner)
 
 
 @dataclasses.dataclass
@@ -124,13 +143,14 @@ class Checks:
     # Kubernetes
 
     def job(self, place: pathlib.Path) -> None:
-        """It is a Job that runs once, and its command applies the schema."""
+        """It is a Job that runs once, and its commands apply the migrations."""
         described = yaml.safe_load(place.read_text())
         assert (described["apiVersion"], described["kind"]) == ("batch/v1", "Job")
         spec = described["spec"]["template"]["spec"]
         assert spec["restartPolicy"] == "Never"
         (container,) = spec["containers"]
-        self.reader.shell.run(shlex.join(container["command"]))
+        for one in [*spec.get("initContainers", []), container]:
+            self.reader.shell.run(shlex.join(one["command"]))
 
     def deployment(self, place: pathlib.Path) -> None:
         """kubectl takes it for a Deployment; its probes pass, and its command ends well when it is stopped."""

@@ -19,7 +19,7 @@ from tests.database import Databases, url_text
 from tests.documentation.blocks import ROOT, Block, Command, blocks_of, commands_of
 from tests.documentation.elsewhere import is_proved_elsewhere
 from tests.documentation.instead import instead_of
-from tests.documentation.manifests import check_manifests, try_excerpt
+from tests.documentation.manifests import check_manifests, try_commands, try_excerpt
 from tests.documentation.shell import Shell, free_port, is_open, shows
 from tests.missing import find_program, missing
 
@@ -134,6 +134,8 @@ class Reader:
             self._python.append(block)
         elif block.language in ("ini", "dockerfile"):
             try_excerpt(self, block)
+        elif block.language == "yaml":
+            try_commands(self, block)
         elif block.language == "sql":
             self._execute(block)
         else:
