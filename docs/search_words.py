@@ -61,6 +61,8 @@ WORDS: dict[str, dict[str, str]] = {
             django multiple databases, queue per database, database per tenant, django database per tenant""",
         "Several databases": """
             multiple databases, second database, sharding, database router""",
+        "One queue, in another database": """
+            second database django, database alias""",
     },
     "howto/django-tenants": {
         _TITLE: """
@@ -193,8 +195,6 @@ WORDS: dict[str, dict[str, str]] = {
             pgbouncer, asyncpg pgbouncer, statement_cache_size, prepare_threshold, django pgbouncer,
             connection pooler, transaction pooling, transaction mode, pgcat, connection pooler
             transaction mode, supavisor""",
-        "One queue in another database, in Django": """
-            second database django, database alias, database router""",
     },
     "operations": {
         "The backlog grows": """

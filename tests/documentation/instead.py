@@ -132,6 +132,14 @@ def check_units(reader: Reader, command: str) -> None:
     assert named == "daemon-reload" or f"{named}.service" in units
 
 
+def run_as_unit(reader: Reader, command: str) -> None:
+    """Check the options of ``systemd-run``, and run here what it runs in the folder of the project."""
+    words = shlex.split(command)
+    program = next(number for number, word in enumerate(words) if word.startswith("/srv/bookshop/"))
+    check_options(reader, shlex.join(words[:program]))
+    reader.shell.run(shlex.join(words[program:]).replace("/srv/bookshop", str(reader.shell.directory)))
+
+
 @functools.cache
 def _help(*command: str) -> str:
     done = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=60, check=False)
@@ -153,6 +161,7 @@ INSTEAD = [
     Instead(r"docker compose run ", "the tests have no Docker daemon", check_container),
     Instead(r"docker ", "the tests have no Docker daemon", check_options),
     Instead(r"kubectl ", "it needs a cluster", check_options),
+    Instead(r"sudo systemd-run ", "it needs a systemd that runs, and root", run_as_unit),
     Instead(r"sudo systemctl ", "it needs a systemd that runs, and root", check_units),
     Instead(r"sudo apt install ", "it would change the machine", _nothing),
     Instead(r"sudo --user=postgres createuser ", "it needs a server of the machine", _nothing),

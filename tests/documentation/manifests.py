@@ -132,6 +132,7 @@ class Checks:
             for other, condition in service.get("depends_on", {}).items():
                 assert other in services
                 assert condition["condition"] in ("service_healthy", "service_completed_successfully")
+        assert {name for name, service in services.items() if service.get("restart") != "always"} == {"migrate"}
         self.reader.shell.run(shlex.join(services["migrate"]["command"]))
         self._try_server(services["web"]["command"])
         token = services["metrics"]["environment"]["PROCRASTINATE_METRICS_TOKEN"]

@@ -11,6 +11,10 @@ app.configure_task("shop.resize").defer()
 
 
 def at_the_end() -> None:
-    """The jobs of the task are cancelled."""
+    """The jobs of the task are cancelled. The job that deletes old jobs has run."""
     with app.open():
-        assert [job.status for job in app.job_manager.list_jobs()] == ["cancelled"]
+        jobs = [(job.task_name, job.status) for job in app.job_manager.list_jobs()]
+    assert jobs == [
+        ("builtin:procrastinate.builtin_tasks.remove_old_jobs", "succeeded"),
+        ("shop.resize", "cancelled"),
+    ]
