@@ -176,7 +176,8 @@ class Reader:
         server = self.shell.start(command)
         for port in ports:
             server.wait_for_port(port)
-        server.wait_for_output(expected or _first_line(command))
+        server.wait_for_output(expected)
+        server.wait_for_output(_ready_line(command))
 
     def _execute(self, block: Block) -> None:
         engine = sa.create_engine(self.url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
@@ -238,8 +239,8 @@ class Reader:
         )
 
 
-def _first_line(command: str) -> tuple[str, ...]:
-    """Return what a server prints when it has started, if the page does not show it."""
+def _ready_line(command: str) -> tuple[str, ...]:
+    """Return what a server prints when it has started. A worker that is stopped before that line exits with 130."""
     if _WORKER.search(command):
         return ("... Starting worker ...",)
     return ("Metrics: ...",) if _METRICS.search(command) else ()
