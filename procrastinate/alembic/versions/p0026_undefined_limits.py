@@ -4,6 +4,10 @@ A limit has no row, or no numbers, until a worker defines it, for example after 
 left such a limit handed its slot to the next job in line, as if the limit had room for all. No rate counted the start
 of that job. Now its jobs wait, and the starts of those that have slots count.
 
+Plain SQL may change the limit, the key or the weight of a job that has a slot. The trigger sends a promoted job back to
+the line, and handed on a slot of the new key, which the job never had. An admission at the same time gave the same slot
+away. Now a transaction that moves a job in such a way hands on no more slots. An admission gives them away.
+
 Jobs without a limit get what they got before. A worker written for p0025 sees no difference.
 
 Revision ID: procrastinate_0026
@@ -14,12 +18,37 @@ from __future__ import annotations
 
 from procrastinate.alembic.replace_functions import execute_as_written, replaced
 from procrastinate.alembic.versions import p0015_rates as fifteenth
+from procrastinate.alembic.versions import p0020_weights as twentieth
+from procrastinate.alembic.versions import p0024_plain_deletes as twenty_fourth
 from procrastinate.alembic.versions import p0025_weights_of_one as former
 
 revision = "procrastinate_0026"
 down_revision = "procrastinate_0025"
 branch_labels = None
 depends_on = None
+
+# Until the transaction ends, no other session sees that a job has another slot than before.
+_KEEP_SLOTS = "set_config('procrastinate.hand_over_slots', 'off', true)"
+
+LEAVE = replaced(
+    twentieth.LEAVE,
+    (
+        "procrastinate_hand_over(queue_name, job_id, limit_names, limit_keys, limit_weights, may_be_paused)",
+        """procrastinate_hand_over(
+                queue_name, job_id, limit_names, limit_keys, limit_weights,
+                may_be_paused OR current_setting('procrastinate.hand_over_slots', true) IS NOT DISTINCT FROM 'off'
+            )""",
+    ),
+)
+
+_HAS_SLOT = "(job.status = 'doing' OR (job.status = 'todo' AND job.readiness = 1))"
+_SLOTS = "(job.limit_name, job.limit_key, greatest(job.limit_weight, 1))"
+
+
+def _before(text: str) -> str:
+    """Return a condition on a job as it was before the statement."""
+    return text.replace("job.", "was.")
+
 
 # A limit may have a rate if it has one, or if it is not defined.
 _MAY_HAVE_RATE = f"""NOT EXISTS (
@@ -42,8 +71,59 @@ HAND_OVER = replaced(
 )
 
 # A job has got its slot when the limit was defined, so the limit may have had a rate that must count the start.
+#
+# A job that has a slot now must have had it before, or have got it from an admission or another job. A job whose weight
+# has changed leaves the slots that it had.
 JOBS_UPDATED = replaced(
     former.JOBS_UPDATED,
+    ("    has_start boolean;\n", "    has_start boolean;\n    is_moving boolean;\n"),
+    (
+        "AND (job.limit_name, job.limit_key) IS NOT DISTINCT FROM (was.limit_name, was.limit_key)\n",
+        f"""AND {_SLOTS}
+                        IS NOT DISTINCT FROM {_before(_SLOTS)}
+""",
+    ),
+    (
+        "            was.limit_weight AS was_limit_weight,\n",
+        f"""            was.limit_weight AS was_limit_weight,
+            job.limit_name IS NOT NULL AND {_HAS_SLOT}
+                AND CASE
+                    WHEN {_before(_HAS_SLOT)}
+                    THEN {_SLOTS}
+                        IS DISTINCT FROM {_before(_SLOTS)}
+                    ELSE job.status = 'doing'
+                END AS is_moved_to_slot,
+""",
+    ),
+    (
+        """                AND (job.scheduled_at, job.lock, job.limit_name, job.limit_key)
+                    IS DISTINCT FROM (was.scheduled_at, was.lock, was.limit_name, was.limit_key) AS is_stale""",
+        """                AND (
+                    (job.scheduled_at, job.lock, job.limit_name, job.limit_key)
+                        IS DISTINCT FROM (was.scheduled_at, was.lock, was.limit_name, was.limit_key)
+                    OR (
+                        job.limit_name IS NOT NULL AND job.readiness IN (1, 3)
+                        AND greatest(job.limit_weight, 1) <> greatest(was.limit_weight, 1)
+                    )
+                ) AS is_stale""",
+    ),
+    (
+        "            was.limit_name, was.limit_key\n        ) IS DISTINCT FROM (\n",
+        "            was.limit_name, was.limit_key, was.limit_weight\n        ) IS DISTINCT FROM (\n",
+    ),
+    (
+        "            job.limit_name, job.limit_key\n        )\n    ),\n",
+        "            job.limit_name, job.limit_key, job.limit_weight\n        )\n    ),\n",
+    ),
+    ("        bool_or(is_start),\n", "        bool_or(is_start),\n        bool_or(is_moved_to_slot),\n"),
+    ("has_line, has_start, returned", "has_line, has_start, is_moving, returned"),
+    (
+        "    -- Plain SQL that ends a job need not",
+        f"""    IF is_moving THEN
+        PERFORM {_KEEP_SLOTS};
+    END IF;
+    -- Plain SQL that ends a job need not""",
+    ),
     (
         f"""        JOIN procrastinate_limits AS defined ON defined.name = job.limit_name
         WHERE (was.status, job.status) = ('todo', 'doing') AND {fifteenth.HAS_RATE};
@@ -59,11 +139,27 @@ JOBS_UPDATED = replaced(
     ),
 )
 
-FORMER = (former.HAND_OVER, former.JOBS_UPDATED)
+# So it is with a job that plain SQL inserts with a slot. The rows of a restore bring their slots.
+JOBS_INSERTED = replaced(
+    twenty_fourth.JOBS_INSERTED,
+    (
+        "    IF stray IS NOT NULL THEN\n",
+        f"""    IF has_line AND is_new THEN
+        PERFORM {_KEEP_SLOTS}
+        FROM inserted AS job
+        WHERE job.limit_name IS NOT NULL AND {_HAS_SLOT}
+        LIMIT 1;
+    END IF;
+    IF stray IS NOT NULL THEN
+""",
+    ),
+)
+
+FORMER = (twentieth.LEAVE, former.HAND_OVER, twenty_fourth.JOBS_INSERTED, former.JOBS_UPDATED)
 
 
 def upgrade() -> None:
-    for statement in (HAND_OVER, JOBS_UPDATED):
+    for statement in (LEAVE, HAND_OVER, JOBS_INSERTED, JOBS_UPDATED):
         execute_as_written(statement)
 
 

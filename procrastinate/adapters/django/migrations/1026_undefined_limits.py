@@ -6,6 +6,79 @@ from django.db import migrations
 from procrastinate.adapters.django.migration_operations import RunPostgreSQL
 
 FORWARD = [
+r"""CREATE OR REPLACE FUNCTION procrastinate_leave(
+    queue_name text, job_id bigint, released text[], held text[], limit_names text[], limit_keys text[], limit_weights integer[]
+) RETURNS void
+LANGUAGE plpgsql
+SET enable_nestloop = on SET enable_hashjoin = off SET enable_mergejoin = off
+AS $function$
+DECLARE
+    hands_over boolean := current_setting('procrastinate.hand_over', true) IS DISTINCT FROM 'off';
+    may_be_paused boolean := true;
+    passed_by text[];
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' OR NOT hands_over THEN
+        IF has_table_privilege('procrastinate_openings', 'INSERT') THEN
+            INSERT INTO procrastinate_openings (lock)
+            SELECT freed.lock FROM unnest(released) AS freed (lock) WHERE hands_over;
+            INSERT INTO procrastinate_openings (limit_name, limit_key)
+            SELECT DISTINCT freed.name, freed.key FROM unnest(limit_names, limit_keys) AS freed (name, key);
+            PERFORM procrastinate_notify_waiting(queue_name, job_id, true, 1);
+        END IF;
+        RETURN;
+    END IF;
+
+    IF has_table_privilege('procrastinate_paused_queues', 'SELECT') THEN
+        SELECT EXISTS (
+            SELECT FROM procrastinate_paused_queues WHERE paused_until IS NULL OR paused_until > now()
+        ) INTO may_be_paused;
+    END IF;
+
+    IF released IS NOT NULL THEN
+        WITH changed AS (
+            UPDATE procrastinate_jobs AS job SET readiness = CASE
+                WHEN NOT may_be_paused AND job.limit_name IS NULL AND job.lock = ANY (held) AND NOT EXISTS (
+                    SELECT FROM procrastinate_jobs AS holder
+                    WHERE holder.lock = job.lock
+                        AND (holder.status = 'doing' OR (holder.status = 'todo' AND holder.readiness = 1))
+                )
+                THEN 1 ELSE 0
+            END
+            FROM unnest(released) AS freed (lock)
+            CROSS JOIN LATERAL (
+                SELECT waiting.id
+                FROM procrastinate_jobs AS waiting
+                WHERE waiting.lock = freed.lock AND waiting.status = 'todo' AND waiting.readiness = 2
+                ORDER BY waiting.priority DESC, waiting.id
+                LIMIT 1
+                FOR UPDATE SKIP LOCKED
+            ) AS next
+            WHERE job.id = next.id
+            RETURNING job.lock, job.limit_name
+        )
+        SELECT array_agg(changed.lock) INTO passed_by FROM changed WHERE changed.limit_name IS NOT NULL;
+    END IF;
+    IF passed_by IS NOT NULL AND has_table_privilege('procrastinate_openings', 'INSERT') THEN
+        INSERT INTO procrastinate_openings (lock) SELECT passed.lock FROM unnest(passed_by) AS passed (lock);
+    END IF;
+
+    IF limit_names IS NOT NULL
+        AND has_table_privilege('procrastinate_openings', 'INSERT')
+        AND has_table_privilege('procrastinate_limits', 'SELECT')
+    THEN
+        BEGIN
+            PERFORM procrastinate_hand_over(
+                queue_name, job_id, limit_names, limit_keys, limit_weights,
+                may_be_paused OR current_setting('procrastinate.hand_over_slots', true) IS NOT DISTINCT FROM 'off'
+            );
+        EXCEPTION WHEN OTHERS THEN
+            INSERT INTO procrastinate_openings (limit_name, limit_key)
+            SELECT DISTINCT freed.name, freed.key FROM unnest(limit_names, limit_keys) AS freed (name, key);
+            PERFORM procrastinate_notify_waiting(queue_name, job_id, true, 1);
+        END;
+    END IF;
+END
+$function$;""",
 r"""CREATE OR REPLACE FUNCTION procrastinate_hand_over(
     queue_name text, job_id bigint, limit_names text[], limit_keys text[], limit_weights integer[],
     may_be_paused boolean
@@ -117,6 +190,114 @@ BEGIN
     END IF;
 END
 $function$;""",
+r"""CREATE OR REPLACE FUNCTION procrastinate_jobs_inserted() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT
+AS $function$
+DECLARE
+    number bigint;
+    last_id bigint;
+    first_queue text;
+    last_queue text;
+    is_upcoming boolean;
+    all_wait boolean;
+    has_schedule boolean;
+    has_line boolean;
+    is_new boolean;
+    is_odd boolean;
+    undated bigint[];
+    stray bigint[];
+BEGIN
+    IF current_schema() IS DISTINCT FROM TG_TABLE_SCHEMA THEN
+        PERFORM set_config('search_path', concat_ws(
+            ', ', quote_ident(TG_TABLE_SCHEMA), nullif(current_setting('search_path'), '')
+        ), true);
+    END IF;
+    SELECT
+        count(*),
+        max(job.id),
+        min(job.queue_name),
+        max(job.queue_name),
+        bool_or(job.scheduled_at IS NOT NULL OR job.lock IS NOT NULL),
+        bool_and(job.status = 'todo' AND job.readiness <> 5),
+        bool_or(job.scheduled_at IS NOT NULL),
+        bool_or(job.limit_name IS NOT NULL),
+        bool_or(
+            job.finished_at IS NULL AND job.status NOT IN ('todo', 'doing', 'aborting')
+            OR job.readiness NOT IN (5, 0, 1, 2, CASE WHEN job.limit_name IS NULL THEN 0 ELSE 3 END)
+                OR (job.limit_name IS NOT NULL AND job.scheduled_at IS NULL AND job.status = 'todo')
+        )
+    INTO
+        number, last_id, first_queue, last_queue, is_upcoming, all_wait, has_schedule, has_line, is_odd
+    FROM inserted AS job;
+    IF number = 0 THEN
+        RETURN NULL;
+    END IF;
+
+    is_new := NOT procrastinate_is_copied(last_id);
+    IF is_new AND all_wait AND NOT has_schedule THEN
+        INSERT INTO procrastinate_events (job_id, type, at) SELECT job.id, 'deferred', now() FROM inserted AS job;
+    ELSIF is_new THEN
+        INSERT INTO procrastinate_events (job_id, type, at)
+        SELECT job.id, event.type, event.at
+        FROM inserted AS job
+        CROSS JOIN LATERAL (
+            VALUES
+                ('deferred'::procrastinate_job_event_type, now()),
+                ('scheduled'::procrastinate_job_event_type, job.scheduled_at)
+        ) AS event (type, at)
+        WHERE job.status = 'todo' AND event.at IS NOT NULL
+            AND (job.readiness NOT IN (3, 5) OR event.type = 'deferred');
+    END IF;
+
+    IF all_wait AND first_queue = last_queue THEN
+        PERFORM procrastinate_notify_waiting(first_queue, last_id, is_upcoming, number);
+    ELSE
+        PERFORM procrastinate_notify_waiting(
+            job.queue_name::text,
+            max(job.id),
+            bool_or(job.scheduled_at IS NOT NULL OR job.lock IS NOT NULL),
+            count(*)
+        )
+        FROM inserted AS job
+        WHERE job.status = 'todo' AND job.readiness <> 5
+        GROUP BY job.queue_name;
+    END IF;
+
+    IF is_odd THEN
+        SELECT
+            array_agg(job.id) FILTER (WHERE job.finished_at IS NULL AND job.status NOT IN ('todo', 'doing', 'aborting')),
+            array_agg(job.id) FILTER (
+                WHERE job.readiness NOT IN (5, 0, 1, 2, CASE WHEN job.limit_name IS NULL THEN 0 ELSE 3 END)
+                OR (job.limit_name IS NOT NULL AND job.scheduled_at IS NULL AND job.status = 'todo')
+            )
+        INTO undated, stray
+        FROM inserted AS job;
+    END IF;
+    IF has_line AND is_new THEN
+        PERFORM set_config('procrastinate.hand_over_slots', 'off', true)
+        FROM inserted AS job
+        WHERE job.limit_name IS NOT NULL AND (job.status = 'doing' OR (job.status = 'todo' AND job.readiness = 1))
+        LIMIT 1;
+    END IF;
+    IF stray IS NOT NULL THEN
+        UPDATE procrastinate_jobs
+        SET readiness = 0,
+            scheduled_at = CASE WHEN limit_name IS NULL THEN scheduled_at ELSE coalesce(scheduled_at, now()) END
+        WHERE id = ANY (stray);
+    END IF;
+    IF undated IS NOT NULL THEN
+        UPDATE procrastinate_jobs SET finished_at = now() WHERE id = ANY (undated);
+    END IF;
+    -- The openings of a restored job are restored, too. Without them, the sweep of the lines finds the job.
+    IF has_line AND is_new AND has_table_privilege('procrastinate_openings', 'INSERT') THEN
+        INSERT INTO procrastinate_openings (limit_name, limit_key)
+        SELECT DISTINCT job.limit_name, job.limit_key
+        FROM inserted AS job
+        WHERE job.status = 'todo' AND job.readiness = 3 AND job.limit_name IS NOT NULL;
+    END IF;
+    RETURN NULL;
+END
+$function$;""",
 r"""CREATE OR REPLACE FUNCTION procrastinate_jobs_updated() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_nestloop = off
 AS $function$
@@ -134,6 +315,7 @@ DECLARE
     one_queue text;
     has_line boolean;
     has_start boolean;
+    is_moving boolean;
     returned bigint[];
     notified bigint;
     is_restoring boolean;
@@ -202,13 +384,21 @@ BEGIN
                 AND (was.status = 'doing' OR (was.status = 'todo' AND was.readiness = 1))
                 AND NOT (
                     (job.status = 'doing' OR (job.status = 'todo' AND job.readiness IN (1, 3)))
-                    AND (job.limit_name, job.limit_key) IS NOT DISTINCT FROM (was.limit_name, was.limit_key)
+                    AND (job.limit_name, job.limit_key, greatest(job.limit_weight, 1))
+                        IS NOT DISTINCT FROM (was.limit_name, was.limit_key, greatest(was.limit_weight, 1))
                 ) AS is_leaving,
             job.limit_name IS NOT NULL AND job.status = 'todo' AND job.readiness = 3
                 AND current_setting('procrastinate.weights', true) IS DISTINCT FROM 'unknown' AS is_in_line,
             job.limit_name IS NOT NULL AND (was.status, was.readiness, job.status, job.readiness)
                 = ('todo', 3, 'todo', 1) AS is_admitted,
             was.limit_weight AS was_limit_weight,
+            job.limit_name IS NOT NULL AND (job.status = 'doing' OR (job.status = 'todo' AND job.readiness = 1))
+                AND CASE
+                    WHEN (was.status = 'doing' OR (was.status = 'todo' AND was.readiness = 1))
+                    THEN (job.limit_name, job.limit_key, greatest(job.limit_weight, 1))
+                        IS DISTINCT FROM (was.limit_name, was.limit_key, greatest(was.limit_weight, 1))
+                    ELSE job.status = 'doing'
+                END AS is_moved_to_slot,
             job.limit_name IS NOT NULL AND (was.status, job.status) = ('todo', 'doing') AS is_start,
             job.limit_name IS NOT NULL AND (was.status, job.status, job.readiness) = ('doing', 'todo', 1)
                 AS is_returned,
@@ -225,8 +415,14 @@ BEGIN
             job.readiness NOT IN (5, 0, 1, 2, CASE WHEN job.limit_name IS NULL THEN 0 ELSE 3 END)
             OR (job.limit_name IS NOT NULL AND job.scheduled_at IS NULL AND job.status = 'todo') OR
             was.status = 'todo' AND job.status = 'todo' AND job.readiness <> 0 AND job.readiness = was.readiness
-                AND (job.scheduled_at, job.lock, job.limit_name, job.limit_key)
-                    IS DISTINCT FROM (was.scheduled_at, was.lock, was.limit_name, was.limit_key) AS is_stale,
+                AND (
+                    (job.scheduled_at, job.lock, job.limit_name, job.limit_key)
+                        IS DISTINCT FROM (was.scheduled_at, was.lock, was.limit_name, was.limit_key)
+                    OR (
+                        job.limit_name IS NOT NULL AND job.readiness IN (1, 3)
+                        AND greatest(job.limit_weight, 1) <> greatest(was.limit_weight, 1)
+                    )
+                ) AS is_stale,
             CASE
                 WHEN (was.status = 'doing' OR (was.status = 'todo' AND was.readiness <> 2))
                     AND (
@@ -241,10 +437,10 @@ BEGIN
         JOIN after_update AS job ON job.id = was.id
         WHERE (
             was.status, was.readiness, was.scheduled_at, was.lock, was.queue_name, was.abort_requested,
-            was.limit_name, was.limit_key
+            was.limit_name, was.limit_key, was.limit_weight
         ) IS DISTINCT FROM (
             job.status, job.readiness, job.scheduled_at, job.lock, job.queue_name, job.abort_requested,
-            job.limit_name, job.limit_key
+            job.limit_name, job.limit_key, job.limit_weight
         )
     ),
     history AS (
@@ -301,13 +497,17 @@ BEGIN
         array_agg(id) FILTER (WHERE is_admitted),
         bool_or(is_in_line),
         bool_or(is_start),
+        bool_or(is_moved_to_slot),
         array_agg(id) FILTER (WHERE is_returned),
         max(id),
         max(queue_name),
         (SELECT count(*) FROM woken) + (SELECT count(*) FROM arrived) + (SELECT count(*) FROM told)
-    INTO released, undated, stale, forced, held, left_names, left_keys, left_weights, admitted, has_line, has_start, returned, one_id, one_queue, notified
+    INTO released, undated, stale, forced, held, left_names, left_keys, left_weights, admitted, has_line, has_start, is_moving, returned, one_id, one_queue, notified
     FROM changed;
 
+    IF is_moving THEN
+        PERFORM set_config('procrastinate.hand_over_slots', 'off', true);
+    END IF;
     -- Plain SQL that ends a job need not set finished_at, and plain SQL that reschedules one need not clear readiness.
     IF undated IS NOT NULL THEN
         UPDATE procrastinate_jobs SET finished_at = now() WHERE id = ANY (undated);
@@ -383,6 +583,76 @@ r"""UPDATE procrastinate_alembic_version SET version_num='procrastinate_0026' WH
 ]
 
 BACKWARD = [
+r"""CREATE OR REPLACE FUNCTION procrastinate_leave(
+    queue_name text, job_id bigint, released text[], held text[], limit_names text[], limit_keys text[], limit_weights integer[]
+) RETURNS void
+LANGUAGE plpgsql
+SET enable_nestloop = on SET enable_hashjoin = off SET enable_mergejoin = off
+AS $function$
+DECLARE
+    hands_over boolean := current_setting('procrastinate.hand_over', true) IS DISTINCT FROM 'off';
+    may_be_paused boolean := true;
+    passed_by text[];
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' OR NOT hands_over THEN
+        IF has_table_privilege('procrastinate_openings', 'INSERT') THEN
+            INSERT INTO procrastinate_openings (lock)
+            SELECT freed.lock FROM unnest(released) AS freed (lock) WHERE hands_over;
+            INSERT INTO procrastinate_openings (limit_name, limit_key)
+            SELECT DISTINCT freed.name, freed.key FROM unnest(limit_names, limit_keys) AS freed (name, key);
+            PERFORM procrastinate_notify_waiting(queue_name, job_id, true, 1);
+        END IF;
+        RETURN;
+    END IF;
+
+    IF has_table_privilege('procrastinate_paused_queues', 'SELECT') THEN
+        SELECT EXISTS (
+            SELECT FROM procrastinate_paused_queues WHERE paused_until IS NULL OR paused_until > now()
+        ) INTO may_be_paused;
+    END IF;
+
+    IF released IS NOT NULL THEN
+        WITH changed AS (
+            UPDATE procrastinate_jobs AS job SET readiness = CASE
+                WHEN NOT may_be_paused AND job.limit_name IS NULL AND job.lock = ANY (held) AND NOT EXISTS (
+                    SELECT FROM procrastinate_jobs AS holder
+                    WHERE holder.lock = job.lock
+                        AND (holder.status = 'doing' OR (holder.status = 'todo' AND holder.readiness = 1))
+                )
+                THEN 1 ELSE 0
+            END
+            FROM unnest(released) AS freed (lock)
+            CROSS JOIN LATERAL (
+                SELECT waiting.id
+                FROM procrastinate_jobs AS waiting
+                WHERE waiting.lock = freed.lock AND waiting.status = 'todo' AND waiting.readiness = 2
+                ORDER BY waiting.priority DESC, waiting.id
+                LIMIT 1
+                FOR UPDATE SKIP LOCKED
+            ) AS next
+            WHERE job.id = next.id
+            RETURNING job.lock, job.limit_name
+        )
+        SELECT array_agg(changed.lock) INTO passed_by FROM changed WHERE changed.limit_name IS NOT NULL;
+    END IF;
+    IF passed_by IS NOT NULL AND has_table_privilege('procrastinate_openings', 'INSERT') THEN
+        INSERT INTO procrastinate_openings (lock) SELECT passed.lock FROM unnest(passed_by) AS passed (lock);
+    END IF;
+
+    IF limit_names IS NOT NULL
+        AND has_table_privilege('procrastinate_openings', 'INSERT')
+        AND has_table_privilege('procrastinate_limits', 'SELECT')
+    THEN
+        BEGIN
+            PERFORM procrastinate_hand_over(queue_name, job_id, limit_names, limit_keys, limit_weights, may_be_paused);
+        EXCEPTION WHEN OTHERS THEN
+            INSERT INTO procrastinate_openings (limit_name, limit_key)
+            SELECT DISTINCT freed.name, freed.key FROM unnest(limit_names, limit_keys) AS freed (name, key);
+            PERFORM procrastinate_notify_waiting(queue_name, job_id, true, 1);
+        END;
+    END IF;
+END
+$function$;""",
 r"""CREATE OR REPLACE FUNCTION procrastinate_hand_over(
     queue_name text, job_id bigint, limit_names text[], limit_keys text[], limit_weights integer[],
     may_be_paused boolean
@@ -492,6 +762,108 @@ BEGIN
     IF is_awaited THEN
         PERFORM procrastinate_notify_waiting(queue_name, job_id, true, 1);
     END IF;
+END
+$function$;""",
+r"""CREATE OR REPLACE FUNCTION procrastinate_jobs_inserted() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT
+AS $function$
+DECLARE
+    number bigint;
+    last_id bigint;
+    first_queue text;
+    last_queue text;
+    is_upcoming boolean;
+    all_wait boolean;
+    has_schedule boolean;
+    has_line boolean;
+    is_new boolean;
+    is_odd boolean;
+    undated bigint[];
+    stray bigint[];
+BEGIN
+    IF current_schema() IS DISTINCT FROM TG_TABLE_SCHEMA THEN
+        PERFORM set_config('search_path', concat_ws(
+            ', ', quote_ident(TG_TABLE_SCHEMA), nullif(current_setting('search_path'), '')
+        ), true);
+    END IF;
+    SELECT
+        count(*),
+        max(job.id),
+        min(job.queue_name),
+        max(job.queue_name),
+        bool_or(job.scheduled_at IS NOT NULL OR job.lock IS NOT NULL),
+        bool_and(job.status = 'todo' AND job.readiness <> 5),
+        bool_or(job.scheduled_at IS NOT NULL),
+        bool_or(job.limit_name IS NOT NULL),
+        bool_or(
+            job.finished_at IS NULL AND job.status NOT IN ('todo', 'doing', 'aborting')
+            OR job.readiness NOT IN (5, 0, 1, 2, CASE WHEN job.limit_name IS NULL THEN 0 ELSE 3 END)
+                OR (job.limit_name IS NOT NULL AND job.scheduled_at IS NULL AND job.status = 'todo')
+        )
+    INTO
+        number, last_id, first_queue, last_queue, is_upcoming, all_wait, has_schedule, has_line, is_odd
+    FROM inserted AS job;
+    IF number = 0 THEN
+        RETURN NULL;
+    END IF;
+
+    is_new := NOT procrastinate_is_copied(last_id);
+    IF is_new AND all_wait AND NOT has_schedule THEN
+        INSERT INTO procrastinate_events (job_id, type, at) SELECT job.id, 'deferred', now() FROM inserted AS job;
+    ELSIF is_new THEN
+        INSERT INTO procrastinate_events (job_id, type, at)
+        SELECT job.id, event.type, event.at
+        FROM inserted AS job
+        CROSS JOIN LATERAL (
+            VALUES
+                ('deferred'::procrastinate_job_event_type, now()),
+                ('scheduled'::procrastinate_job_event_type, job.scheduled_at)
+        ) AS event (type, at)
+        WHERE job.status = 'todo' AND event.at IS NOT NULL
+            AND (job.readiness NOT IN (3, 5) OR event.type = 'deferred');
+    END IF;
+
+    IF all_wait AND first_queue = last_queue THEN
+        PERFORM procrastinate_notify_waiting(first_queue, last_id, is_upcoming, number);
+    ELSE
+        PERFORM procrastinate_notify_waiting(
+            job.queue_name::text,
+            max(job.id),
+            bool_or(job.scheduled_at IS NOT NULL OR job.lock IS NOT NULL),
+            count(*)
+        )
+        FROM inserted AS job
+        WHERE job.status = 'todo' AND job.readiness <> 5
+        GROUP BY job.queue_name;
+    END IF;
+
+    IF is_odd THEN
+        SELECT
+            array_agg(job.id) FILTER (WHERE job.finished_at IS NULL AND job.status NOT IN ('todo', 'doing', 'aborting')),
+            array_agg(job.id) FILTER (
+                WHERE job.readiness NOT IN (5, 0, 1, 2, CASE WHEN job.limit_name IS NULL THEN 0 ELSE 3 END)
+                OR (job.limit_name IS NOT NULL AND job.scheduled_at IS NULL AND job.status = 'todo')
+            )
+        INTO undated, stray
+        FROM inserted AS job;
+    END IF;
+    IF stray IS NOT NULL THEN
+        UPDATE procrastinate_jobs
+        SET readiness = 0,
+            scheduled_at = CASE WHEN limit_name IS NULL THEN scheduled_at ELSE coalesce(scheduled_at, now()) END
+        WHERE id = ANY (stray);
+    END IF;
+    IF undated IS NOT NULL THEN
+        UPDATE procrastinate_jobs SET finished_at = now() WHERE id = ANY (undated);
+    END IF;
+    -- The openings of a restored job are restored, too. Without them, the sweep of the lines finds the job.
+    IF has_line AND is_new AND has_table_privilege('procrastinate_openings', 'INSERT') THEN
+        INSERT INTO procrastinate_openings (limit_name, limit_key)
+        SELECT DISTINCT job.limit_name, job.limit_key
+        FROM inserted AS job
+        WHERE job.status = 'todo' AND job.readiness = 3 AND job.limit_name IS NOT NULL;
+    END IF;
+    RETURN NULL;
 END
 $function$;""",
 r"""CREATE OR REPLACE FUNCTION procrastinate_jobs_updated() RETURNS trigger
