@@ -270,6 +270,20 @@ _FORGET_STARTS = sa.delete(starts).where(
     starts.c.limit_name == _NAME,
     sa.or_(starts.c.at <= sa.func.now() - _LONGEST, starts.c.at > sa.func.now() + _reach(_LONGEST)),
 )
+_ALL_RATES = sa.func.concat_ws(
+    " ", limits.c.rates, limits.c.total_rates, limits.c.set_rates, limits.c.set_total_rates, type_=sa.Text()
+)
+_READ_ALL_RATES = sa.select(_ALL_RATES).where(limits.c.name == _NAME)
+
+
+def _forget_starts(connection: sa.Connection, name: str) -> None:
+    """Delete the starts that no rate reaches.
+
+    The rates of the code and those of an operator count, whichever hold now: the others may hold again in a moment.
+    """
+    text = connection.execute(_READ_ALL_RATES, {"name": name}).scalar_one_or_none()
+    longest = max((rate.seconds for rate in read_rates(text)), default=LONGEST)
+    connection.execute(_FORGET_STARTS, {"name": name, "seconds": longest})
 
 
 def keep_windows(
@@ -283,7 +297,7 @@ def keep_windows(
 ) -> None:
     """Note when to look at the keys in line again, because the rates let no more jobs start now.
 
-    If the rate over all keys is used up, one of the keys does for all. Starts that no window reaches are deleted.
+    If the rate over all keys is used up, one of the keys does for all. Starts that no rate reaches are deleted.
 
     Parameters
     ----------
@@ -292,8 +306,7 @@ def keep_windows(
     awaited:
         The weight of the job for which all keys wait. 0 if they wait for none.
     """
-    longest = max((rate.seconds for rate in (*rates, *total_rates)), default=0.0)
-    connection.execute(_FORGET_STARTS, {"name": name, "seconds": longest})
+    _forget_starts(connection, name)
     of_all = read_room_of_all(connection, name, total_rates, weight=max(awaited, 1))
     if of_all is not None and of_all.opens_at is not None:
         openings = dict.fromkeys(weights, of_all.opens_at)

@@ -5884,4 +5884,24 @@ BEGIN
 END
 $function$;
 
+CREATE OR REPLACE FUNCTION procrastinate_jobs_truncated() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT
+AS $function$
+DECLARE
+    part text;
+BEGIN
+    IF current_schema() IS DISTINCT FROM TG_TABLE_SCHEMA THEN
+        PERFORM set_config('search_path', concat_ws(
+            ', ', quote_ident(TG_TABLE_SCHEMA), nullif(current_setting('search_path'), '')
+        ), true);
+    END IF;
+    FOREACH part IN ARRAY ARRAY['windows', 'openings', 'job_reports', 'uniques', 'workflows', 'dependencies', 'arrivals', 'events', 'results', 'errors', 'periodic_defers'] LOOP
+        IF pg_relation_size(format('procrastinate_%s', part)::regclass) > 0 THEN
+            EXECUTE format('TRUNCATE procrastinate_%s', part);
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END
+$function$;
+
 UPDATE procrastinate_alembic_version SET version_num='procrastinate_0026' WHERE procrastinate_alembic_version.version_num = 'procrastinate_0025';

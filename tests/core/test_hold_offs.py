@@ -247,10 +247,13 @@ def test_a_session_that_keeps_the_lock_of_admissions_stops_no_hold_off(
     assert core.show_limit(connection, "l", "k").next_start is not None
 
 
-def test_a_role_that_truncates_the_jobs_ends_the_hold_offs(connection: sa.Connection) -> None:
+def test_a_hold_off_outlives_a_truncate_of_the_jobs(connection: sa.Connection) -> None:
+    define(connection, concurrency=2)
     hold_off(connection)
     query(connection, "TRUNCATE procrastinate_jobs")
-    assert query(connection, "SELECT count(*) FROM procrastinate_hold_offs") == [(0,)]
+    defer(connection, 1)
+    assert admit(connection).admitted == 0
+    assert core.show_limit(connection, "l", "k").next_start is not None
 
 
 def test_a_job_that_a_trigger_of_the_user_keeps_as_it_is_does_not_stop_the_hold_off(connection: sa.Connection) -> None:

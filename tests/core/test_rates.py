@@ -19,7 +19,7 @@ BACK = "UPDATE procrastinate_starts SET at = at - make_interval(secs => :seconds
 
 
 def define(connection: sa.Connection, *rates: RateTerms, **numbers: Any) -> None:
-    core.define_limits(connection, [LimitDefinition(name="l", rates=rates, **numbers)])
+    core.define_limits(connection, [LimitDefinition(name="l", **({"rates": rates} | numbers))])
 
 
 def defer(connection: sa.Connection, number: int = 1, *, key: str = "k", **job: Any) -> list[int]:
@@ -185,6 +185,33 @@ def test_the_sweep_leaves_a_key_alone_whose_window_is_closed(connection: sa.Conn
     assert core.sweep_lines(connection).opened == 0
     query(connection, "DELETE FROM procrastinate_windows")
     assert core.sweep_lines(connection).opened == 1
+
+
+def test_starts_outlive_a_truncate_of_the_jobs(connection: sa.Connection, start: Any) -> None:
+    define(connection, RateTerms(2, HOUR))
+    defer(connection, 3)
+    assert len(start()) == 2
+    query(connection, "TRUNCATE procrastinate_jobs RESTART IDENTITY")
+    defer(connection, 3)
+    assert start() == []
+    query(connection, BACK, seconds=HOUR)
+    query(connection, "UPDATE procrastinate_windows SET opens_at = now()")
+    assert len(start()) == 2
+
+
+@pytest.mark.parametrize("of_all", [False, True], ids=["of a key", "of all keys"])
+def test_starts_are_kept_for_the_rate_of_the_code_while_that_of_an_operator_holds(
+    connection: sa.Connection, start: Any, of_all: bool
+) -> None:
+    name = "total_rates" if of_all else "rates"
+    define(connection, **{name: (RateTerms(2, HOUR),)})
+    defer(connection, 5)
+    assert len(start()) == 2
+    core.set_limit(connection, LimitDefinition(name="l", **{name: (RateTerms(1, 0.001),)}))
+    query(connection, "SELECT pg_sleep(0.01)")
+    assert len(start()) == 1
+    core.reset_limit(connection, "l")
+    assert start() == []
 
 
 def test_starts_that_no_window_reaches_are_deleted(connection: sa.Connection, start: Any) -> None:

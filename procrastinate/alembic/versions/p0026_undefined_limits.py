@@ -8,6 +8,9 @@ Plain SQL may change the limit, the key or the weight of a job that has a slot. 
 the line, and handed on a slot of the new key, which the job never had. An admission at the same time gave the same slot
 away. Now a transaction that moves a job in such a way hands on no more slots. An admission gives them away.
 
+A TRUNCATE of the jobs keeps the starts that rates count, and the hold-offs. Both are about calls that were made,
+whatever becomes of the jobs.
+
 Jobs without a limit get what they got before. A worker written for p0025 sees no difference.
 
 Revision ID: procrastinate_0026
@@ -18,6 +21,7 @@ from __future__ import annotations
 
 from procrastinate.alembic.replace_functions import execute_as_written, replaced
 from procrastinate.alembic.versions import p0015_rates as fifteenth
+from procrastinate.alembic.versions import p0019_hold_offs as nineteenth
 from procrastinate.alembic.versions import p0020_weights as twentieth
 from procrastinate.alembic.versions import p0024_plain_deletes as twenty_fourth
 from procrastinate.alembic.versions import p0025_weights_of_one as former
@@ -155,11 +159,19 @@ JOBS_INSERTED = replaced(
     ),
 )
 
-FORMER = (twentieth.LEAVE, former.HAND_OVER, twenty_fourth.JOBS_INSERTED, former.JOBS_UPDATED)
+JOBS_TRUNCATED = replaced(nineteenth.JOBS_TRUNCATED, ("ARRAY['hold_offs', 'starts', ", "ARRAY["))
+
+FORMER = (
+    twentieth.LEAVE,
+    former.HAND_OVER,
+    twenty_fourth.JOBS_INSERTED,
+    former.JOBS_UPDATED,
+    nineteenth.JOBS_TRUNCATED,
+)
 
 
 def upgrade() -> None:
-    for statement in (LEAVE, HAND_OVER, JOBS_INSERTED, JOBS_UPDATED):
+    for statement in (LEAVE, HAND_OVER, JOBS_INSERTED, JOBS_UPDATED, JOBS_TRUNCATED):
         execute_as_written(statement)
 
 
