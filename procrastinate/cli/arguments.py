@@ -193,6 +193,13 @@ class Names(argparse.Action):
             setattr(namespace, self.dest, list(dict.fromkeys([*before, *values])))
 
 
+def given_name(value: str) -> str:
+    """Return text that is not empty. An unset variable of a shell must not choose other rows than the name does."""
+    if not value.strip():
+        raise WrongValue("it is empty: give a name, or leave the option out")
+    return value
+
+
 def boolean(value: str) -> bool:
     """Convert the text of a switch to a bool."""
     lowered = value.strip().lower()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from procrastinate._quoting import quoted
 from procrastinate._text.terminal import counted, say
 from procrastinate.app import App
-from procrastinate.cli.arguments import Names
+from procrastinate.cli.arguments import Names, given_name
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.waits import database_awaited
 
@@ -59,4 +59,4 @@ def _print(checked: DeployCheck) -> None:
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    return [name.strip() for name in given_name(text).split(",") if name.strip()]

@@ -10,7 +10,7 @@ from procrastinate import exceptions
 from procrastinate._quoting import quoted
 from procrastinate._text.terminal import say
 from procrastinate.app import App
-from procrastinate.cli.arguments import integer
+from procrastinate.cli.arguments import given_name, integer
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.waits import database_awaited
 
@@ -26,7 +26,9 @@ _COLOURS = {"blocked": "red", "missing": "red", "waits": "yellow"}
 def add_why_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of :func:`why_command`."""
     parser.add_argument("job_id", nargs="?", type=integer, help="the id of the job")
-    parser.add_argument("--periodic", metavar="TASK", help="explain the last tick of this periodic task instead")
+    parser.add_argument(
+        "--periodic", metavar="TASK", type=given_name, help="explain the last tick of this periodic task instead"
+    )
     parser.add_argument("--periodic-id", metavar="ID", help="with --periodic: the schedule, if the task has several")
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
 

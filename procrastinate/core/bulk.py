@@ -333,7 +333,8 @@ def _operation(row: Any, search: JobSearch) -> BulkOperation:
 
 
 def _to_json(search: JobSearch) -> str:
-    return json.dumps({name: value for name, value in dataclasses.asdict(search).items() if value})
+    """Return a search as text. Only what leaves a criterion out is left out: zero and an empty text are values."""
+    return json.dumps({name: value for name, value in dataclasses.asdict(search).items() if value not in (None, ())})
 
 
 def _from_json(text: str) -> JobSearch | None:

@@ -35,13 +35,15 @@ class Question:
 
 def read_question(text: str, state: str | None) -> Question:
     """Read the text of the search box and the chosen state."""
-    text = text.replace("\0", "")[:_LONGEST].strip()
+    whole = text.replace("\0", "").strip()
+    text = whole[:_LONGEST].strip()
     chosen = JobState(state) if state in set(JobState) else None
     job_id = read_job_id(text)
     if job_id is not None:
         return Question(text=text, search=JobSearch(state=chosen), job_id=job_id)
     found: dict[str, Any] = {}
-    problems: list[str] = []
+    left_out: list[str] = []
+    problems = [f"A search has at most {_LONGEST:,} characters."] if len(whole) > _LONGEST else []
     arguments: dict[str, Any] = {}
     names: list[str] = []
     for part in _split(text):
@@ -54,14 +56,18 @@ def read_question(text: str, state: str | None) -> Question:
             path = key.removeprefix("args.").split(".")[:_DEEPEST]
             names += path
             _merge(arguments, path, _json_value(value))
+        elif not part or (colon and not value and (key in _KEYS or key == "worker" or key.startswith("args."))):
+            problems.append(f"Nothing stands after {part}" if part else "A word is empty.")
         elif "word" in found:
-            problems.append(part)
+            left_out.append(part)
         else:
             found["word"] = part
     if arguments:
         found["args"] = json.dumps(arguments)
-    problem = f"Only one word can be searched for. Left out: {' '.join(problems)}" if problems else None
-    return Question(text=text, search=JobSearch(state=chosen, **found), argument_names=tuple(names), problem=problem)
+    if left_out:
+        problems.append(f"Only one word can be searched for. Left out: {' '.join(left_out)}")
+    search = JobSearch(state=chosen, **found)
+    return Question(text=text, search=search, argument_names=tuple(names), problem=" ".join(problems) or None)
 
 
 def write_term(key: str, value: object) -> str:

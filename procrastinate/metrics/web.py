@@ -157,10 +157,12 @@ def _parse(method: str, path: str, query: str) -> _Wanted | _Answer:
         return _Wanted(is_scale=False)
     if path != "/scale":
         return _Answer(HTTPStatus.NOT_FOUND, b"There are /metrics and /scale.\n")
-    given = urllib.parse.parse_qs(query).get("queues", [])
+    given = urllib.parse.parse_qs(query, keep_blank_values=True).get("queues", [])
     names = sorted({name.strip() for one in given for name in one.split(",") if name.strip()})
     if len(names) > _MOST_QUEUES or any("\x00" in name for name in names):
         return _Answer(HTTPStatus.BAD_REQUEST, b"queues takes up to 200 names with commas between them.\n")
+    if given and not names:  # an unset variable: the work of all queues would be a surprise
+        return _Answer(HTTPStatus.BAD_REQUEST, b"queues is empty. Name queues, or leave it out for all.\n")
     return _Wanted(is_scale=True, queues=tuple(names))
 
 

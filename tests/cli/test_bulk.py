@@ -127,3 +127,25 @@ def test_a_job_that_the_database_refuses_to_change_is_named_and_stops_no_other(
     assert printed.out == "Retried 2 jobs, 1 could not be changed\n"
     assert "The database refused job 2: new row for relation" in printed.err
     assert count(app, Status.TODO) == 2
+
+
+@pytest.mark.parametrize("value", ["", "  "])
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [(command, option) for command in ("retry", "cancel") for option in ("--task", "--queue")] + [("retry", "--error")],
+)
+def test_an_empty_name_is_refused(app: App, capsys: Capture, command: str, option: str, value: str) -> None:
+    """It is the value of an unset variable of a shell."""
+    with pytest.raises(SystemExit) as ended:
+        main([command, option, value, "--yes"])
+    assert ended.value.code == 2
+    assert f"argument {option}: it is empty" in capsys.readouterr().err
+    assert count(app, Status.FAILED) == 5
+
+
+@pytest.mark.parametrize("arguments", [["check", "--queues", ""], ["why", "--periodic", ""]])
+def test_an_empty_name_chooses_not_everything_elsewhere(app: App, capsys: Capture, arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert f"argument {arguments[1]}: it is empty" in capsys.readouterr().err

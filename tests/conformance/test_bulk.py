@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import pytest
 
 from procrastinate.core import Status, bulk
@@ -44,6 +47,48 @@ def test_all_failed_jobs_of_a_task_are_retried(run: Run) -> None:
     assert (operation.search, operation.requested_by) == (search, "ada")
     assert statuses(run, chosen) == {"todo"}
     assert statuses(run, others) == {"failed"}
+
+
+EVERY_CRITERION = JobSearch(
+    state=JobState.RUNNING,
+    queue="q",
+    task="t",
+    lock="k",
+    queueing_lock="a",
+    worker_id=7,
+    word="w",
+    args='{"a": 1}',
+    error="E",
+    without_tasks=("b", "c"),
+    ended_since="2030-01-01T00:00:00+00:00",
+)
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(JobSearch) if field.name != "state"])
+def test_each_criterion_of_a_search_is_stored(run: Run, name: str) -> None:
+    """A lost criterion would change other jobs than the preview shows. Zero and an empty text are criteria, too."""
+    empty = {"worker_id": 0, "without_tasks": ("",)}.get(name, "")
+    for value in (getattr(EVERY_CRITERION, name), empty):
+        search = JobSearch(state=JobState.FAILED, **{name: value})
+        operation_id = run(bulk.start_bulk_operation, "retry", search)
+        (operation,) = run(bulk.load_bulk_operations, operation_id)
+        assert operation.search == search
+
+
+def test_a_search_with_all_criteria_is_stored(run: Run) -> None:
+    operation_id = run(bulk.start_bulk_operation, "abort", EVERY_CRITERION)
+    (operation,) = run(bulk.load_bulk_operations, operation_id)
+    assert operation.search == EVERY_CRITERION
+
+
+@pytest.mark.parametrize("criterion", [{"worker_id": 0}, {"queue": ""}, {"task": ""}, {"lock": ""}, {"error": ""}])
+def test_a_search_for_zero_or_an_empty_name_changes_no_other_job(run: Run, criterion: dict[str, Any]) -> None:
+    ids = [defer(run) for _ in range(2)]
+    fetch(run, worker(run), limit=2)
+    search = JobSearch(state=JobState.RUNNING, **criterion)
+    assert run(bulk.count_matching_jobs, search) == Count(number=0)
+    assert work(run, run(bulk.start_bulk_operation, "abort", search)).changed == 0
+    assert not any(column(run, one, "abort_requested") for one in ids)
 
 
 def test_jobs_that_match_later_are_left_alone(run: Run) -> None:

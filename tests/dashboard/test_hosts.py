@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from procrastinate.core.channels import ANY_QUEUE_CHANNEL, parse_notification
 from procrastinate.dashboard import Access
+from procrastinate.dashboard.search import write_term
 from tests.dashboard import sample
 from tests.dashboard.hosts import Served
 
@@ -442,6 +443,43 @@ def test_an_operation_on_more_than_a_thousand_jobs_must_be_typed(client: httpx.C
     with served.engine.connect() as connection:
         statement = "SELECT status::text, count(*) FROM procrastinate_jobs WHERE queue_name = 'many' GROUP BY 1"
         assert connection.exec_driver_sql(statement).all() == [("cancelled", 1001)]
+
+
+def test_an_operation_on_the_jobs_of_worker_0_changes_those_of_no_other_worker(
+    client: httpx.Client, served: Served
+) -> None:
+    """A program that left a job behind had no worker, and the page of workers lists its jobs as those of worker 0."""
+    with served.engine.connect() as connection:
+        before = connection.exec_driver_sql("SELECT count(*) FROM procrastinate_jobs WHERE abort_requested").scalar()
+    form = {"action": "abort", "state": "running", "q": "worker:0", **_token(client, "jobs?state=failed")}
+    answer = client.post("operations/start", data=form, follow_redirects=True)
+    assert "worker 0" in answer.text
+    with served.engine.connect() as connection:
+        after = connection.exec_driver_sql("SELECT count(*) FROM procrastinate_jobs WHERE abort_requested").scalar()
+    assert after == before
+
+
+def test_an_operation_on_a_search_with_an_empty_part_is_refused(client: httpx.Client, served: Served) -> None:
+    job_id = _defer(served, status="'failed'")
+    for empty in ("task:", "queue:''", "''"):
+        assert (
+            client.get("operations/new", params={"action": "delete", "state": "failed", "q": empty}).status_code == 400
+        )
+        form = {"action": "delete", "state": "failed", "q": empty, **_token(client, "jobs?state=failed")}
+        assert client.post("operations/start", data=form).status_code == 400
+    assert _status(served, job_id) == "failed"
+
+
+def test_the_preview_hands_the_search_on_as_it_is(client: httpx.Client, served: Served) -> None:
+    queue, task = "a <b> 'x' " + "q" * 100, "t" * 125
+    job_id = _defer(served, status="'failed'", queue_name=f"$${queue}$$", task_name=f"'{task}'")
+    search = f"{write_term('queue', queue)} {write_term('task', task)}"
+    page = client.get("operations/new", params={"action": "retry", "state": "failed", "q": search}).text
+    handed = re.search(r'<input type="hidden" name="q" value="([^"]*)"', page)
+    assert handed is not None
+    form = {"action": "retry", "state": "failed", "q": html.unescape(handed[1]), **_token(client, "jobs?state=failed")}
+    assert client.post("operations/start", data=form).status_code in (302, 303)
+    assert _status(served, job_id) == "todo"
 
 
 def test_a_visitor_without_the_right_starts_no_operation(client: httpx.Client, served: Served) -> None:

@@ -112,6 +112,23 @@ def test_what_a_link_writes_the_search_box_reads(value: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("task:", "Nothing stands after task:"),
+        ("queue:''", "Nothing stands after queue:"),
+        ("lock: mail", "Nothing stands after lock:"),
+        ("worker:", "Nothing stands after worker:"),
+        ("args.order:", "Nothing stands after args.order:"),
+        ("''", "A word is empty."),
+        (f"task:{'a' * 995} queue:mail", "A search has at most 1,000 characters."),
+    ],
+)
+def test_a_search_with_an_empty_or_cut_part_says_so(text: str, problem: str) -> None:
+    """Without that part, an action on all jobs that match would change others."""
+    assert read_question(text, "failed").problem == problem
+
+
+@pytest.mark.parametrize(
     ("text", "job_id"),
     [
         ("12", 12),

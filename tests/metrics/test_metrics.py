@@ -155,7 +155,7 @@ def test_the_number_of_series_is_bounded(host: Host, connection: sa.Connection) 
 
 
 def scale(host: Host, queues: str = "") -> dict[str, Any]:
-    reply = host.get("/scale", f"queues={queues}")
+    reply = host.get("/scale", f"queues={queues}" if queues else "")
     assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
     figures = json.loads(reply.text)
     assert isinstance(figures, dict)
@@ -204,6 +204,8 @@ def test_other_requests_are_refused(host: Host) -> None:
     assert host.get("/metrics", method="POST").status == 405
     assert host.get("/metricsx").status == 404
     assert host.get("/scale", "queues=%00").status == 400
+    for nothing in ("queues=", "queues=,", "queues=%20"):
+        assert (host.get("/scale", nothing).status, "empty" in host.get("/scale", nothing).text) == (400, True)
     assert host.get("/scale", "queues=" + "a,b" * 500 + "".join(f",{n}" for n in range(300))).status == 400
     head = host.get("/metrics", method="HEAD")
     assert (head.status, head.text) == (200, "")
