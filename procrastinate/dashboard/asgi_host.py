@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from procrastinate._web import AsgiApplication, Receive, Send, headers_of, path_of, query_of, require_http, respond
 from procrastinate.app import App
 from procrastinate.dashboard.access import Access, Authorize, check_authorize, to_access
-from procrastinate.dashboard.messages import LONGEST_BODY, Request, Response, plain, redirect
+from procrastinate.dashboard.messages import LONGEST_BODY, Request, Response, plain, quoted_name, redirect
 
 if TYPE_CHECKING:
     from procrastinate.dashboard.dashboard import Dashboard
@@ -51,8 +51,10 @@ def asgi(app: App, *, authorize: Authorize, **options: Any) -> AsgiApplication:
 
 async def _answer(dashboard: Dashboard, scope: dict[str, Any], receive: Receive, authorize: Authorize) -> Response:
     path = path_of(scope)
-    if not path.startswith("/"):
-        return redirect(f"{scope.get('root_path', '').rpartition('/')[2]}/")
+    if path and not path.startswith("/"):  # Starlette takes an address with a newline for that of the mount
+        return plain("There is no such page.", 404)
+    if not path:
+        return redirect(f"{quoted_name(scope.get('root_path', ''))}/")
     body = await _read(receive)
     if body is None:
         return plain("The form is too long.", 413)

@@ -12,7 +12,7 @@ from procrastinate.connector import BaseConnector
 from procrastinate.dashboard import assets
 from procrastinate.dashboard.access import Permission
 from procrastinate.dashboard.calls import Calls, drive, drive_async
-from procrastinate.dashboard.messages import LONGEST_BODY, Request, Response, plain, redirect
+from procrastinate.dashboard.messages import LONGEST_BODY, Request, Response, plain, quoted_name, redirect
 from procrastinate.dashboard.origin import refusal
 from procrastinate.dashboard.redaction import Redact, hide_keys
 from procrastinate.dashboard.views import job, jobs, lists, operations, overview, pauses, periodic, workflows
@@ -156,7 +156,7 @@ def _read_only(request: Request) -> Request:
 
 
 def _without_slash(request: Request) -> str:
-    name = request.path.rstrip("/").rpartition("/")[2]
+    name = quoted_name(request.path.rstrip("/"))
     return f"../{name}{f'?{request.query}' if request.query else ''}"
 
 

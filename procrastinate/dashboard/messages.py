@@ -136,6 +136,20 @@ def plain(text: str, status: int) -> Response:
     return Response(status=status, headers=headers, body=text.encode())
 
 
+_OF_ADDRESSES = "%/?#[]@!$&'()*+,;=:~"
+"""Characters that an address may have besides letters, digits and ``_.-``."""
+
+
 def redirect(location: str) -> Response:
-    """Return a redirect to a relative address, so that prefixes and proxies need no setting."""
-    return Response(status=303, headers=(("Location", location), ("Cache-Control", "no-store")))
+    """Return a redirect to a relative address, so that prefixes and proxies need no setting.
+
+    The end of a line would end the header, and servers refuse other characters than those of Latin-1. Such characters
+    are written in percent.
+    """
+    address = urllib.parse.quote(location, safe=_OF_ADDRESSES, errors="replace")
+    return Response(status=303, headers=(("Location", address), ("Cache-Control", "no-store")))
+
+
+def quoted_name(path: str) -> str:
+    """Return the last part of a path as a part of an address."""
+    return urllib.parse.quote(path.rpartition("/")[2], safe="", errors="replace")

@@ -10,7 +10,7 @@ from typing import Any
 from procrastinate.app import App
 from procrastinate.dashboard import assets
 from procrastinate.dashboard.access import Permission
-from procrastinate.dashboard.messages import Page, Request, Response, embedded, html, redirect
+from procrastinate.dashboard.messages import Page, Request, Response, embedded, html, quoted_name, redirect
 from procrastinate.dashboard.redaction import Redact, hides_arguments, redacted_line, redacted_text
 from procrastinate.dashboard.rendering import render
 
@@ -77,6 +77,12 @@ class Visit:
         """Return the relative address of a page. Parameters that are ``None`` are left out."""
         query = urllib.parse.urlencode({name: value for name, value in parameters.items() if value is not None})
         return f"{self.request.root}{path}{f'?{query}' if query else ''}"
+
+    @property
+    def same_page(self) -> str:
+        """The relative address of this page. Without the dot, a name with a colon would be a scheme."""
+        query = self.request.query
+        return f"./{quoted_name(self.request.path)}{f'?{query}' if query else ''}"
 
     def hides_arguments_of(self, task_name: str) -> bool:
         """Return whether pages show no arguments of this task."""

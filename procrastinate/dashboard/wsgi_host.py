@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from procrastinate._web import WsgiApplication
 from procrastinate.app import App
 from procrastinate.dashboard.access import Access, Authorize, check_authorize, to_access
-from procrastinate.dashboard.messages import LONGEST_BODY, Request, Response, plain, redirect
+from procrastinate.dashboard.messages import LONGEST_BODY, Request, Response, plain, quoted_name, redirect
 
 if TYPE_CHECKING:
     from procrastinate.dashboard.dashboard import Dashboard
@@ -48,9 +48,9 @@ def wsgi(app: App, *, authorize: Authorize, **options: Any) -> WsgiApplication:
 
 
 def _answer(dashboard: Dashboard, environ: dict[str, Any], authorize: Authorize) -> Response:
-    path = environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("utf-8", "replace")
+    path = _decoded(environ, "PATH_INFO")
     if not path.startswith("/"):
-        return redirect(f"{environ.get('SCRIPT_NAME', '').rpartition('/')[2]}/")
+        return redirect(f"{quoted_name(_decoded(environ, 'SCRIPT_NAME'))}/")
     length = environ.get("CONTENT_LENGTH") or "0"
     if not length.isdecimal() or int(length) > LONGEST_BODY:
         return plain("The form is too long.", 413)
@@ -65,6 +65,12 @@ def _answer(dashboard: Dashboard, environ: dict[str, Any], authorize: Authorize)
         client=environ.get("REMOTE_ADDR", ""),
     )
     return dashboard.handle(request)
+
+
+def _decoded(environ: dict[str, Any], name: str) -> str:
+    """Return a path of WSGI, whose characters stand for the bytes of UTF-8."""
+    path: str = environ.get(name, "")
+    return path.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def _headers(environ: dict[str, Any]) -> dict[str, str]:

@@ -547,6 +547,27 @@ def test_a_visitor_who_may_only_look_changes_nothing(client: httpx.Client, serve
     assert _status(served, job_id) == "todo"
 
 
+@pytest.mark.parametrize(
+    "name", ["x%0d%0aSet-Cookie:%20a=b", "%0a", "%E2%82%AC", "%FF", "%C3%A9 a", "javascript:alert(1)"]
+)
+@pytest.mark.parametrize("query", ["", "?q=%0d%0aSet-Cookie:%20a=b", "?q=\u20ac"])
+def test_an_address_adds_no_header_to_the_answer(client: httpx.Client, name: str, query: str) -> None:
+    for path in (f"{name}/", f"jobs/{name}/", name):
+        answer = client.get(f"{client.base_url}{path}{query}")
+        assert answer.status_code < 500, path
+        assert "a" not in answer.cookies
+        location = answer.headers.get("location", "")
+        assert location.isascii()
+        assert urllib.parse.urljoin(str(answer.url), location).startswith(str(client.base_url))
+
+
+def test_the_link_to_the_same_page_names_no_scheme(client: httpx.Client) -> None:
+    """A browser without scripts shows it."""
+    text = client.get(f"{client.base_url}javascript:alert(1)?q=<b>").text
+    assert re.search(r'<noscript><a href="\./javascript%3Aalert%281%29\?q=', text)
+    assert '<noscript><a href="./jobs?state=failed">' in client.get("jobs?state=failed").text
+
+
 def test_a_head_request_has_no_body(client: httpx.Client) -> None:
     answer = client.head("jobs")
     assert (answer.status_code, answer.content) == (200, b"")
