@@ -193,7 +193,7 @@ class Job:
         """Return the fields for the ``extra`` of a log record, as JSON values. Large arguments are cut."""
         context = self.asdict()
         if not self.log_arguments:
-            context["task_kwargs"] = {}
+            context |= {"task_kwargs": {}, "meta": {}}
         elif len(self.call_string) > LONGEST_VALUE:
             context["task_kwargs"] = {in_brief(name): in_brief(value) for name, value in self.task_kwargs.items()}
         if self.scheduled_at is not None:

@@ -86,6 +86,7 @@ class ProcrastinateIntegration(Integration):
         run_observers.EVERYWHERE.append(_around_run)
         worker_observers.EVERYWHERE.append(_observe_worker)
         add_global_event_processor(_without_given_up_jobs)
+        add_global_event_processor(_without_private_fields)
 
 
 def _observe_worker(worker: ObservedWorker) -> None:
@@ -241,6 +242,44 @@ def _without_own_log_records(event: Any, hint: dict[str, Any]) -> Any:
     return None if _own_action(hint) in ("job_error", "task_not_found") else event
 
 
+_PRIVATE = ("task_kwargs", "lock", "queueing_lock", "meta", "call_string")
+"""Fields of a job that log records have, and that may contain what the job's arguments contain."""
+
+
+def _without_private_fields(event: Any, hint: dict[str, Any]) -> Any:
+    """Filter jobs in what Sentry makes of log records: breadcrumbs, and events of errors."""
+    if _integration() is None or _sends_arguments():
+        return event
+    breadcrumbs = event.get("breadcrumbs")
+    for one in breadcrumbs.get("values", ()) if isinstance(breadcrumbs, dict) else ():
+        call = _filter_fields(one.get("data"))
+        if call is not None and isinstance(one.get("message"), str):
+            one["message"] = one["message"].replace(*call)
+    call = _filter_fields(event.get("extra"))
+    entry = event.get("logentry")
+    if call is not None and isinstance(entry, dict):
+        for name in ("message", "formatted"):
+            if isinstance(entry.get(name), str):
+                entry[name] = entry[name].replace(*call)
+        entry["params"] = [call[1] if one == call[0] else one for one in entry.get("params") or ()]
+    return event
+
+
+def _filter_fields(fields: Any) -> tuple[str, str] | None:
+    """Filter the job in the fields of a log record. Return its call as text, and that text without arguments."""
+    if not isinstance(fields, dict):
+        return None
+    if "worker_name" in fields and fields.get("meta"):  # of a JobFilter
+        fields["meta"] = _FILTERED
+    job = fields.get("job")
+    if not isinstance(job, dict) or not isinstance(job.get("call_string"), str):
+        return None
+    fields["job"] = {**job, **{name: _FILTERED for name in _PRIVATE if job.get(name)}}
+    if fields.get("result") is not None:
+        fields["result"] = _FILTERED
+    return job["call_string"], f"{job['call_string'].partition('(')[0]}(...)"
+
+
 def _own_action(hint: dict[str, Any]) -> str | None:
     """Return the action of a log record of a worker, or ``None`` for anything else."""
     record = hint.get("log_record")
@@ -253,8 +292,12 @@ def _names(job: Job) -> dict[str, Any]:
 
 
 def _described(run: ObservedRun) -> dict[str, Any]:
+    """Return the context of a run. The lock and the metadata often name a customer or a user, as the arguments do."""
     job = run.job
-    arguments: Any = job.task_kwargs if job.log_arguments and _sends_arguments() else _FILTERED
+    if not (job.log_arguments and _sends_arguments()):
+        filtered = {"lock": job.lock and _FILTERED, "arguments": _FILTERED, "meta": job.meta and _FILTERED}
+        return _names(job) | filtered
+    arguments: Any = job.task_kwargs
     if isinstance(arguments, UnreadArguments):
         arguments = "[Too large]" if run.is_run else "[Not read]"
     return {**_names(job), "lock": job.lock, "arguments": arguments, "meta": job.meta}

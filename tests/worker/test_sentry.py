@@ -19,6 +19,7 @@ from procrastinate.contrib._sentry_crons import monitor_slug
 from procrastinate.contrib.sentry import ProcrastinateIntegration
 from procrastinate.exceptions import JobAborted
 from procrastinate.job_context import JobContext
+from procrastinate.logs import JobFilter
 from procrastinate.periodic import PeriodicDeferrer
 from procrastinate.retry import RetryStrategy
 from tests.worker.running import Queue, Workers
@@ -154,6 +155,46 @@ async def test_arguments_and_retries_are_sent_on_request(app: App, workers: Work
         ("fails", 2, "{'card': '4242'}"),
         ("hides", 1, "[Filtered]"),
     ]
+
+
+@pytest.mark.parametrize("is_allowed", [False, True])
+@pytest.mark.filterwarnings("ignore:The send_default_pii option")
+async def test_metadata_and_locks_are_sent_only_with_the_arguments(
+    app: App, workers: Workers, caplog: pytest.LogCaptureFixture, is_allowed: bool
+) -> None:
+    """Sentry makes breadcrumbs of log records, and those of a worker have the fields of a job."""
+    kept = start(send_default_pii=is_allowed, include_local_variables=False)
+    filtering = JobFilter()
+    app.log_arguments = True
+
+    async def fail(card: str) -> None:
+        record = logging.getLogger("shop").makeRecord("shop", logging.ERROR, "", 0, "an error", (), None)
+        filtering.filter(record)
+        logging.getLogger("shop").handle(record)
+        await asyncio.sleep(0)
+        raise ValueError("on purpose")
+
+    app.task(name="fails")(fail)
+    app.task(name="hides", log_arguments=False)(fail)
+    for name in ("fails", "hides"):
+        job = app.configure_task(name, lock=f"lock of {name}", meta={"user": f"user of {name}"})
+        await job.defer_async(card=f"card of {name}")
+    with caplog.at_level(logging.INFO):
+        await workers.start(wait=False, concurrency=1).ended()
+    sent = {
+        event["contexts"]["procrastinate-job"]["task"]: event["contexts"]["procrastinate-job"]
+        for event in kept.events
+        if "exception" in event
+    }
+    assert sorted(sent) == ["fails", "hides"]
+    private = {name: sent["fails"][name] for name in ("lock", "arguments", "meta")}
+    shown = {"lock": "lock of fails", "arguments": {"card": "card of fails"}, "meta": {"user": "user of fails"}}
+    assert private == (shown if is_allowed else dict.fromkeys(shown, "[Filtered]"))
+    everything = str([*kept.events, *kept.transactions])
+    assert "an error" in everything
+    assert "Starting job fails" in everything
+    assert not re.search(r"(user|card) of hides", everything)
+    assert is_allowed or not re.search(r"(user|card|lock) of \w+", everything)
 
 
 async def test_the_ticks_of_periodic_tasks_are_checked_in_and_out(app: App, workers: Workers) -> None:

@@ -160,9 +160,14 @@ class JobRun:
             queue=self.job.queue,
             attempt=self.job.attempts + 1,
             worker_name=self._worker.settings.name,
-            meta=self.job.meta or None,
+            meta=None if not self.job.meta or self._hides_arguments() else self.job.meta,
             app=self._worker.app,
         )
+
+    def _hides_arguments(self) -> bool:
+        """Return True if the task says that log records never show what its jobs are about."""
+        task = self._worker.app.find_task(self.job.task_name)
+        return task is not None and not task.log_arguments
 
     def _was_cut_short(self, result: RunResult) -> bool:
         """Return True if the cut ended the run. False if the task ended by itself before."""
