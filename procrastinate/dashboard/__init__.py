@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from procrastinate.dashboard.access import Access, Authorize, Permission
 from procrastinate.dashboard.asgi_host import asgi
-from procrastinate.dashboard.redaction import hide_keys
+from procrastinate.dashboard.redaction import SECRETS, hide_keys
 from procrastinate.dashboard.wsgi_host import wsgi
 
-__all__ = ["Access", "Authorize", "Permission", "asgi", "hide_keys", "wsgi"]
+__all__ = ["SECRETS", "Access", "Authorize", "Permission", "asgi", "hide_keys", "wsgi"]

@@ -14,7 +14,7 @@ from procrastinate.dashboard.access import Permission
 from procrastinate.dashboard.calls import Calls, drive, drive_async
 from procrastinate.dashboard.messages import LONGEST_BODY, Request, Response, plain, quoted_name, redirect
 from procrastinate.dashboard.origin import refusal
-from procrastinate.dashboard.redaction import Redact, hide_keys
+from procrastinate.dashboard.redaction import Redact, hide_keys, hides_keys_only
 from procrastinate.dashboard.views import job, jobs, lists, operations, overview, pauses, periodic, workflows
 from procrastinate.dashboard.visit import Settings, Visit
 
@@ -70,6 +70,9 @@ class Dashboard:
         header.
     on_action:
         Called with a dict after each action: the action, the user, the address, the jobs and the outcome.
+    search_arguments:
+        If true, visitors who see arguments can search in them. By default this holds unless ``redact`` is a function
+        of your own: the hits of a search would tell the values that it hides.
     connector:
         Connector for the dashboard instead of the app's, for example one of a role that may only read.
 
@@ -88,13 +91,16 @@ class Dashboard:
         read_only: bool = False,
         trusted_origins: tuple[str, ...] = (),
         on_action: Callable[[dict[str, Any]], None] | None = None,
+        search_arguments: bool | None = None,
         connector: BaseConnector | None = None,
     ) -> None:
         self._app = app
         self._connector = connector
+        redact = redact or hide_keys()
         self._settings = Settings(
             title=title,
-            redact=redact or hide_keys(),
+            redact=redact,
+            searches_arguments=hides_keys_only(redact) if search_arguments is None else search_arguments,
             trusted_origins=tuple(trusted_origins),
             is_read_only=read_only,
             on_action=on_action,

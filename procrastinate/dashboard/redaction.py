@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -17,6 +18,7 @@ SECRETS = (
     "password", "passwd", "passphrase", "secret", "token", "apikey", "authorization", "cookie", "credential",
     "privatekey", "signature",
 )  # fmt: skip
+"""Words in the names of keys whose values are hidden by default."""
 HIDDEN = "••••••"
 _STRING = re.compile(r'(?P<string>"(?:[^"\\]|\\.)*")(?P<colon>\s*:)?')
 """A string of JSON. A colon follows the name of a key."""
@@ -27,12 +29,22 @@ def hide_keys(*words: str) -> Redact:
 
     Case, hyphens and underscores do not matter. Without words, the usual names of secrets are meant.
     """
-    parts = tuple(_plain(word) for word in words or SECRETS)
+    return _KeysHidden(tuple(_plain(word) for word in words or SECRETS))
 
-    def redact(task_name: str, value: Any) -> Any:
-        return _hide(value, parts)
 
-    return redact
+@dataclasses.dataclass(frozen=True)
+class _KeysHidden:
+    """Hides the values of keys by their names alone, so a search by other keys tells nothing that pages hide."""
+
+    parts: tuple[str, ...]
+
+    def __call__(self, task_name: str, value: Any) -> Any:
+        return _hide(value, self.parts)
+
+
+def hides_keys_only(redact: Redact) -> bool:
+    """Return true for a function of :func:`hide_keys`. Another one may look at the task and at values, too."""
+    return isinstance(redact, _KeysHidden)
 
 
 def hides_arguments(app: App, task_name: str) -> bool:

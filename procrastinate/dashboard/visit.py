@@ -41,6 +41,8 @@ class Settings:
         Name of the environment or project, in the header of each page.
     redact:
         Changes arguments and results before anything else sees them.
+    searches_arguments:
+        True if a search may look at arguments.
     trusted_origins:
         Origins from which actions may come, besides that of the page itself.
     is_read_only:
@@ -51,6 +53,7 @@ class Settings:
 
     title: str
     redact: Redact
+    searches_arguments: bool = True
     trusted_origins: tuple[str, ...] = ()
     is_read_only: bool = False
     on_action: Callable[[dict[str, Any]], None] | None = None
@@ -71,7 +74,7 @@ class Visit:
     @property
     def may_search_arguments(self) -> bool:
         """True if a search may look at arguments."""
-        return self.may(Permission.VIEW_ARGUMENTS)
+        return self.settings.searches_arguments and self.may(Permission.VIEW_ARGUMENTS)
 
     def link(self, path: str = "", **parameters: Any) -> str:
         """Return the relative address of a page. Parameters that are ``None`` are left out."""

@@ -92,7 +92,7 @@ def _below_prefix(application: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _wsgi(database_url: str, engine: sa.Engine, **options: Any) -> Iterator[Served]:
+def wsgi_host(database_url: str, engine: sa.Engine, **options: Any) -> Iterator[Served]:
     from procrastinate.dashboard import wsgi
 
     decision = Decision()
@@ -179,7 +179,7 @@ def _django_urls(database_url: str, engine: sa.Engine) -> AbstractContextManager
 
 
 HOSTS: dict[str, Callable[..., AbstractContextManager[Served]]] = {
-    "wsgi": _wsgi,
+    "wsgi": wsgi_host,
     "flask": _flask,
     "asgi": _asgi,
     "fastapi": _fastapi,
