@@ -88,7 +88,7 @@ class Visit:
         return f"./{quoted_name(self.request.path)}{f'?{query}' if query else ''}"
 
     def hides_arguments_of(self, task_name: str) -> bool:
-        """Return whether pages show no arguments of this task."""
+        """Return whether pages show no arguments of this task, and nothing else that its jobs say."""
         return not self.may(Permission.VIEW_ARGUMENTS) or hides_arguments(self.app, task_name)
 
     def arguments_line(self, task_name: str, args: str | None) -> str | None:
@@ -98,7 +98,7 @@ class Visit:
         return redacted_line(self.settings.redact, task_name, args)
 
     def arguments_text(self, task_name: str, args: str | None) -> str | None:
-        """Return arguments as indented JSON without secrets, or ``None`` if pages do not show them."""
+        """Return arguments, a result or metadata as indented JSON without secrets. ``None`` if pages do not show it."""
         if args is None or self.hides_arguments_of(task_name):
             return None
         return redacted_text(self.settings.redact, task_name, args)

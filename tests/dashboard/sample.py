@@ -171,6 +171,7 @@ _PROGRESS = (
 def make_app(database_url: str) -> procrastinate.App:
     """Return an app whose tasks are those of the sample, with two periodic ones."""
     app = procrastinate.App(connector=database_url)
+    app.task(name="shop.hides", queue="mail", log_arguments=False)(_do_nothing)
     for name in ("shop.mail.send_receipt", "shop.mail.send_newsletter", "shop.images.resize", "shop.reports.build"):
         app.task(name=name, queue=name.split(".")[1])(_do_nothing)
     app.periodic(cron="*/10 * * * *")(app.task(name="shop.reports.sum_up", queue="reports")(_do_nothing))

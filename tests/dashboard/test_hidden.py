@@ -11,10 +11,11 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from procrastinate.dashboard import hide_keys
+from procrastinate.dashboard import Access, hide_keys
 from tests.dashboard.hosts import Served, wsgi_host
 
 Serve = Callable[..., AbstractContextManager[tuple[Served, httpx.Client]]]
+_HIDES = "shop.hides"
 
 
 @pytest.fixture
@@ -76,3 +77,50 @@ def test_other_arguments_are_searched_if_pages_hide_keys(serve: Serve) -> None:
         assert "cannot be searched" in client.get("jobs", params={"q": "args.iban:1"}).text
     with serve(search_arguments=False) as (_, client):
         assert "cannot be searched" in client.get("jobs", params={"q": "args.order:4242"}).text
+
+
+@pytest.mark.parametrize(
+    ("task", "access", "is_shown"),
+    [
+        ("shop.images.resize", Access.everything(), True),
+        ("shop.images.resize", Access.names_only(), False),
+        (_HIDES, Access.everything(), False),
+    ],
+)
+def test_what_a_job_says_is_hidden_with_its_arguments(serve: Serve, task: str, access: Access, is_shown: bool) -> None:
+    """A message about progress, a result and metadata may repeat what the arguments contain."""
+    with serve() as (served, client):
+        job_id = _insert(served.engine, task, '{"who": "hidden argument"}')
+        running_id = _insert(served.engine, task, status="doing")
+        with served.engine.connect() as connection:
+            insert = "INSERT INTO procrastinate_results (job_id, value) VALUES (:id, CAST(:value AS jsonb))"
+            connection.execute(sa.text(insert), {"id": job_id, "value": '"hidden result"'})
+            insert = (
+                "INSERT INTO procrastinate_job_reports (job_id, attempt, kind, content)"
+                " VALUES (:id, 1, 'progress', CAST(:value AS jsonb))"
+            )
+            report = '{"message": "hidden message", "done": 1, "total": 4}'
+            connection.execute(sa.text(insert), {"id": running_id, "value": report})
+        served.set_access(access)
+        text = client.get(f"jobs/{job_id}").text + client.get(f"jobs/{running_id}").text
+        assert 'value="25"' in text
+        for words in ("hidden argument", "hidden result", "hidden user", "hidden message"):
+            assert (words in text) is is_shown, words
+
+
+def test_the_refusal_of_a_row_is_shown_to_those_who_see_errors(serve: Serve) -> None:
+    """PostgreSQL's message has the whole row, with its arguments."""
+    with serve() as (served, client):
+        with served.engine.connect() as connection:
+            insert = (
+                "INSERT INTO procrastinate_operations (kind, filter, state, reached_id, last_id, error)"
+                " VALUES ('retry', '{\"state\": \"failed\"}', 'done', 1, 1, 'job 1: Failing row contains (secret)')"
+                " RETURNING id"
+            )
+            operation_id = connection.exec_driver_sql(insert).scalar_one()
+        for access, is_shown in ((Access.read_only(), True), (Access.names_only(), False)):
+            served.set_access(access)
+            for page in (f"operations/{operation_id}", "operations"):
+                text = client.get(page).text
+                assert is_shown or "secret" not in text
+            assert ("secret" in client.get(f"operations/{operation_id}").text) is is_shown

@@ -430,6 +430,8 @@ def test_arguments_of_a_task_that_hides_them_are_neither_shown_nor_searched(admi
     job_id = app.configure_task("shop.sign_in", task_kwargs={"name": "adalovelace"}).defer()
     with connection.cursor() as cursor:
         cursor.execute("UPDATE procrastinate_jobs SET task_name = %s", [task_name])
+        insert = "INSERT INTO procrastinate_results (job_id, value) VALUES (%s, '\"adalovelace\"')"
+        cursor.execute(insert, [job_id])
     for url in (JOBS, f"{JOBS}{job_id}/change/"):
         page = admin.get(url, follow=True).content.decode()
         assert task_name.rpartition(".")[2] in page

@@ -76,12 +76,6 @@ def job(visit: Visit, job_id: int) -> Calls[Response]:
     if not details.job.state.has_ended:
         why = yield from call(inspection.explain_job, job_id, revisions=known_revisions())
     task_name = details.job.task_name
-    meta = None
-    if details.meta is not None and visit.may(Permission.VIEW_ARGUMENTS):
-        meta = redacted_text(visit.settings.redact, task_name, details.meta)
-    result = None
-    if details.result is not None and visit.may(Permission.VIEW_ARGUMENTS):
-        result = redacted_text(visit.settings.redact, task_name, details.result)
     logs = None
     if visit.may(Permission.VIEW_ERRORS):
         logs = yield from call(inspection.load_job_logs, job_id, runs=_SHOWN_LOGS)
@@ -98,8 +92,8 @@ def job(visit: Visit, job_id: int) -> Calls[Response]:
         steps=timeline(details.events, details.now),
         arguments=visit.arguments_text(task_name, details.job.args),
         arguments_are_hidden=visit.hides_arguments_of(task_name),
-        result=result,
-        meta=meta,
+        result=visit.arguments_text(task_name, details.result),
+        meta=visit.arguments_text(task_name, details.meta),
         logs=logs,
         stack=stack,
         most_logs=_SHOWN_LOGS,

@@ -141,8 +141,10 @@ def timeline(job: ProcrastinateJob) -> SafeString:
 
 
 def result(job: ProcrastinateJob) -> SafeString | None:
-    """Return the stored return value as JSON, or ``None``."""
+    """Return the stored return value as JSON, a mark if the task hides its arguments, or ``None``."""
     kept = list(ProcrastinateResult.objects.filter(pk=job.pk).values_list(whole_text("value"), flat=True))
+    if kept and hides_arguments(app, job.task_name):
+        return format_html('<pre class="procrastinate-args">{}</pre>', HIDDEN)
     return _pretty(job.task_name, kept[0]) if kept else None
 
 
