@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import dataclasses
 import hmac
@@ -61,7 +60,7 @@ class Login:
         scheme, _, encoded = header.partition(" ")
         try:
             given = base64.b64decode(encoded, validate=True) if scheme.lower() == "basic" else b""
-        except binascii.Error:
+        except ValueError:  # no Base64, or other characters than those of ASCII
             given = b""
         return hmac.compare_digest(given, f"{self.user}:{self.password}".encode())
 

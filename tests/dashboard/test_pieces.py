@@ -231,7 +231,7 @@ def test_a_login_needs_name_and_password() -> None:
     login = Login.from_environment(both)
     assert login is not None
     assert login.matches("Basic YWRhOnBhc3M6d29yZA==")
-    for header in ("", "Basic", "Basic x", "Bearer YWRhOnBhc3M6d29yZA==", "Basic YWRhOnBhc3M6d29yZQ=="):
+    for header in ("", "Basic", "Basic x", "Bearer YWRhOnBhc3M6d29yZA==", "Basic YWRhOnBhc3M6d29yZQ==", "Basic \xe9"):
         assert not login.matches(header)
     assert Login.from_environment({}) is None
     for name in both:
@@ -261,9 +261,9 @@ def test_the_server_of_the_command_line_asks_for_the_login() -> None:
     answered: list[str] = []
     application = protected(_app(), "0.0.0.0", Login("ada", "x"))
     environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": "/nothing", "HTTP_HOST": "a.example"}
-    for header in ("", "Basic YWRhOng="):
+    for header in ("", "Basic \xe9", "\xe9", "Basic YWRhOng="):
         application({**environ, "HTTP_AUTHORIZATION": header}, lambda reason, _: answered.append(reason[:3]))
-    assert answered == ["401", "404"]
+    assert answered == ["401", "401", "401", "404"]
 
 
 def test_connections_that_ask_nothing_keep_the_server_of_the_command_line_from_no_request() -> None:
