@@ -11,6 +11,7 @@ from procrastinate.dashboard.calls import Calls, call
 from procrastinate.dashboard.charts import minutes_chart
 from procrastinate.dashboard.formatting import duration
 from procrastinate.dashboard.messages import Response
+from procrastinate.dashboard.search import write_term
 from procrastinate.dashboard.visit import Visit
 
 _LONG_WAIT = 300.0
@@ -135,7 +136,7 @@ def _of_waits(waits: list[tuple[str, str]]) -> list[Attention]:
             text=f"A ready job waits for {wait} in the queue {name}.",
             advice="No worker serves this queue, or its workers are busy.",
             path="jobs",
-            parameters={"state": "ready", "q": f"queue:{name}"},
+            parameters={"state": "ready", "q": write_term("queue", name)},
         )
         for wait, name in waits
     ]
