@@ -146,5 +146,10 @@ def record(visit: Visit, action: str, **details: Any) -> None:
         details.get("outcome", ""),
         extra={"action": f"dashboard_{action}", **entry},
     )
-    if visit.settings.on_action is not None:
+    if visit.settings.on_action is None:
+        return
+    try:
         visit.settings.on_action({"action": action, **entry})
+    except Exception:  # the action is taken already, and others of the same request must not be left out
+        message = "on_action failed for %s. The action was taken"
+        logger.exception(message, action, extra={"action": "on_action_failed"})

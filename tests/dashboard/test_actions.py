@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import logging
 import re
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -36,3 +38,22 @@ def test_the_panel_of_a_queue_that_waits_leads_to_its_jobs(serve: Serve, queue: 
         page = client.get(html.unescape(panel)).text
         assert f"#{job_id}<" in page
         assert page.count("data-row") == 1
+
+
+def _fail(entry: dict[str, Any]) -> None:
+    raise RuntimeError("the project's own table is locked")
+
+
+def test_a_function_of_the_project_that_fails_stops_no_action(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """The change is made already, and of several selected jobs all are changed."""
+    with serve(on_action=_fail) as (served, client):
+        ids = [_insert(served.engine, queue_name="q", task_name="t") for _ in range(3)]
+        answer = client.post("jobs/selected", data={"action": "cancel", "job": [str(one) for one in ids]})
+        assert answer.status_code == 303
+        assert "done=selected" in answer.headers["location"]
+        with served.engine.connect() as connection:
+            statement = "SELECT count(*) FROM procrastinate_jobs WHERE status = 'cancelled'"
+            assert connection.exec_driver_sql(statement).scalar_one() == 3
+    failures = [one for one in caplog.records if one.__dict__.get("action") == "on_action_failed"]
+    assert [one.levelno for one in failures] == [logging.ERROR] * 3
+    assert failures[0].exc_info is not None

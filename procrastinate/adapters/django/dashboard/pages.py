@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.apps import apps
+from django.db import router, transaction
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import get_token
@@ -93,15 +94,17 @@ def _log(request: HttpRequest, entry: dict[str, Any]) -> None:
     from django.contrib.admin.models import CHANGE, LogEntry
     from django.contrib.contenttypes.models import ContentType
 
-    for model, object_id, shown in _changed(entry):
-        LogEntry.objects.create(
-            user_id=request.user.pk,
-            content_type_id=ContentType.objects.get_for_model(model).pk,
-            object_id=str(object_id),
-            object_repr=shown,
-            action_flag=CHANGE,
-            change_message=f"{entry['action']} on the dashboard",
-        )
+    # A savepoint: with ATOMIC_REQUESTS, an error here would undo what the action has changed.
+    with transaction.atomic(using=router.db_for_write(LogEntry)):
+        for model, object_id, shown in _changed(entry):
+            LogEntry.objects.create(
+                user_id=request.user.pk,
+                content_type_id=ContentType.objects.get_for_model(model).pk,
+                object_id=str(object_id),
+                object_repr=shown,
+                action_flag=CHANGE,
+                change_message=f"{entry['action']} on the dashboard",
+            )
 
 
 _WITHOUT_CHANGE = ("failed", "unchanged", "workflow_unchanged")
