@@ -274,10 +274,11 @@ def _unpark_next(connection: sa.Connection, locks: Sequence[str]) -> None:
 
 
 def _read_terms(connection: sa.Connection, names: Iterable[str]) -> list[tuple[str, LimitTerms]]:
-    """Read the limits that are defined. Jobs of the others stay in line."""
+    """Read the limits that are defined. Jobs of the others stay in line, and so do those of a row without numbers."""
     wanted = sorted(names)
     rows: Iterable[Any] = connection.execute(_READ_TERMS, {"names": wanted}) if wanted else ()
-    return sorted(((row.name, terms_of(row)) for row in rows), key=lambda named: named[0])
+    terms = {row.name: terms_of(row) for row in rows}
+    return [(name, terms[name]) for name in sorted(terms) if terms[name] != LimitTerms()]
 
 
 def terms_of(row: sa.Row[Any]) -> LimitTerms:

@@ -133,6 +133,22 @@ def test_a_raised_limit_and_one_that_is_reset_hold_at_once(run: Run) -> None:
     assert not run(core.reset_limit, "another")
 
 
+def test_jobs_wait_if_the_only_numbers_of_a_limit_are_reset(run: Run) -> None:
+    run(core.set_limit, LimitDefinition(name="l", concurrency=1))
+    ids = [limited(run) for _ in range(3)]
+    worker_id = worker(run)
+    settle(run)
+    (job,) = run(core.fetch_jobs, worker_id=worker_id, limit=5)
+    assert job.id == ids[0]
+    assert run(core.reset_limit, "l")
+    assert fetch_ids(run, worker_id) == []
+    assert [(one.is_defined, one.held, one.in_line) for one in run(core.list_limits)] == [(False, 1, 2)]
+    assert run(core.sweep_lines).undefined == ("l",)
+    assert fetch_ids(run, worker_id) == []
+    define(run, concurrency=2)
+    assert fetch_ids(run, worker_id) == ids[1:2]
+
+
 def test_what_an_operator_has_set_outlives_a_new_definition(run: Run) -> None:
     run(core.set_limit, LimitDefinition(name="l", concurrency=7))
     define(run, concurrency=1)
