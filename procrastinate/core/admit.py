@@ -8,6 +8,7 @@ other job, in a trigger, so the number does not grow.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -19,10 +20,11 @@ from procrastinate.core.arrays import array_param, is_one_of, transpose, unnest
 from procrastinate.core.enums import Readiness
 from procrastinate.core.errors import is_row_refused
 from procrastinate.core.hold_offs import read_hold_offs
-from procrastinate.core.lines import KEYS_AT_ONCE, Lines, read_held, with_rooms
+from procrastinate.core.lines import KEYS_AT_ONCE, Held, Lines, read_held, with_rooms
 from procrastinate.core.lock_timeouts import end_when_left_alone
+from procrastinate.core.lowering import take_slots_back
 from procrastinate.core.operation_marks import atomic
-from procrastinate.core.promote import lock_holders, turn_taken
+from procrastinate.core.promote import limit_is_changed, limit_kept, lock_holders, turn_taken
 from procrastinate.core.rates import (
     RATES,
     keep_windows,
@@ -46,6 +48,8 @@ from procrastinate.core.turns import keep_last_turn, within_capacity
 
 ADMITTED_AT_ONCE = 500
 """How many openings one admission looks at, and how many jobs of a limit it lets go."""
+LONGEST_CHANGE = datetime.timedelta(seconds=0.5)
+"""How long an admission waits for a transaction that changes a limit, counted from its beginning."""
 _PARKED_AT_ONCE = 100
 """How many jobs of paused queues one look at a key takes out of its line."""
 
@@ -161,7 +165,12 @@ def _take_openings() -> Any:
     return (
         sa.delete(openings)
         .where(is_one_of(openings.c.id, first))
-        .returning(openings.c.lock, openings.c.limit_name, openings.c.limit_key)
+        .returning(
+            openings.c.lock,
+            openings.c.limit_name,
+            openings.c.limit_key,
+            limit_kept(openings.c.limit_name).label("is_kept"),
+        )
     )
 
 
@@ -199,6 +208,11 @@ TERMS = (
 )
 _READ_TERMS = sa.select(*TERMS, *RATES).where(limits.c.name == sa.any_(array_param("names", sa.Text())))
 
+
+_changed = sa.func.unnest(array_param("names", sa.Text())).table_valued("name", name="changed").render_derived()
+_CHANGED = sa.select(_changed.c.name).where(
+    limit_is_changed(_changed.c.name, sa.bindparam("within", type_=sa.Interval()))
+)
 
 _wanted = unnest({"id": sa.BigInteger(), "lock": sa.Text(), "priority": sa.Integer()}, name="asked")
 _READ_HOLDERS = sa.select(lock_holders(sa.select(_wanted.c.id, _wanted.c.lock, _wanted.c.priority).cte("asked_for")))
@@ -246,23 +260,40 @@ def admit_jobs(
     locks = sorted({row.lock for row in opened if row.lock is not None})
     if locks and not one_by_one:
         _unpark_next(connection, locks)
-    keys: dict[str, set[str]] = {}
-    for row in opened:
-        if row.limit_name is not None and row.limit_key is not None:
-            keys.setdefault(row.limit_name, set()).add(row.limit_key)
     opened_windows = take_open_windows(connection, limit)
-    for name, key in opened_windows:
-        keys.setdefault(name, set()).add(key)
-    defined = _read_terms(connection, keys)
+    keys, put_off = _keys_of(connection, [*opened, *opened_windows])
+    if put_off:
+        connection.execute(sa.insert(openings), put_off)
+    defined = read_terms(connection, keys)
     parts = [_admit_of(connection, name, terms, keys[name], manner) for name, terms in defined]
     starts_in = [part.next_start_in for part in parts if part.next_start_in is not None]
     return Admission(
         admitted=sum(part.admitted for part in parts),
         again=bool(locks) or limit in (len(opened), len(opened_windows)) or any(part.again for part in parts),
-        undecided=sum(part.undecided for part in parts),
+        undecided=len(put_off) + sum(part.undecided for part in parts),
         next_start_in=min(starts_in, default=None),
         refused=tuple(refusal for part in parts for refusal in part.refused),
     )
+
+
+def _keys_of(
+    connection: sa.Connection, rows: Iterable[sa.Row[Any]]
+) -> tuple[dict[str, set[str]], list[dict[str, str]]]:
+    """Return the keys to look at by limit, and the openings of limits that other sessions change at the moment.
+
+    Such a session takes back what it sees, so nothing is given away until it ends. No job waits long for that: if the
+    transaction stays open, admissions go on by the former numbers.
+    """
+    keys: dict[str, set[str]] = {}
+    changing = set()
+    for row in rows:
+        if row.limit_name is not None and row.limit_key is not None:
+            keys.setdefault(row.limit_name, set()).add(row.limit_key)
+            if not row.is_kept:
+                changing.add(row.limit_name)
+    asked = {"names": sorted(changing), "within": LONGEST_CHANGE}
+    waits = sorted(connection.execute(_CHANGED, asked).scalars()) if changing else ()
+    return keys, [{"limit_name": name, "limit_key": key} for name in waits for key in sorted(keys.pop(name))]
 
 
 def _unpark_next(connection: sa.Connection, locks: Sequence[str]) -> None:
@@ -273,7 +304,7 @@ def _unpark_next(connection: sa.Connection, locks: Sequence[str]) -> None:
         connection.execute(sa.insert(openings), passed_by)
 
 
-def _read_terms(connection: sa.Connection, names: Iterable[str]) -> list[tuple[str, LimitTerms]]:
+def read_terms(connection: sa.Connection, names: Iterable[str]) -> list[tuple[str, LimitTerms]]:
     """Read the limits that are defined. Jobs of the others stay in line, and so do those of a row without numbers."""
     wanted = sorted(names)
     rows: Iterable[Any] = connection.execute(_READ_TERMS, {"names": wanted}) if wanted else ()
@@ -299,6 +330,8 @@ def _admit_of(
     held = read_held(connection, name, terms)
     lines = Lines(connection, name, terms, held, paused=manner.paused, set_aside=manner.set_aside)
     in_line = lines.read_keys(looked_at)
+    if _is_exceeded(terms, held, in_line):
+        take_slots_back(connection, name, terms)
     queues = {one.queue for one in in_line if one.queue not in manner.paused}
     terms = within_capacity(connection, terms, queues | held.queues)
     held_off = read_hold_offs(connection, name, [one.key for one in in_line])
@@ -337,6 +370,12 @@ def _admit_of(
         refused=given.refused,
         next_start_in=seconds_to_next_window(connection) if has_windows else None,
     )
+
+
+def _is_exceeded(terms: LimitTerms, held: Held, in_line: Sequence[KeyState]) -> bool:
+    """Return whether more slots are taken than the limit has, because it was lowered. Running jobs keep theirs."""
+    by_key = terms.concurrency is not None and any(one.held > terms.concurrency for one in in_line)
+    return by_key or (terms.total is not None and held.slots > terms.total)
 
 
 def _decide(

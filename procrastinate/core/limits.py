@@ -11,13 +11,15 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.types import TypeEngine
 
-from procrastinate.core.admit import TERMS
+from procrastinate.core.admit import TERMS, read_terms
 from procrastinate.core.arrays import unnest
 from procrastinate.core.hold_offs import read_hold_offs
 from procrastinate.core.lines import KEYS_AT_ONCE
 from procrastinate.core.lock_timeouts import wait_briefly
+from procrastinate.core.lowering import take_slots_back, wait_for_admissions
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.rates import RATES, RateTerms, later, next_start, read_rates, write_rates
+from procrastinate.core.share import LimitTerms
 from procrastinate.core.tables import (
     DOING,
     holds_slot,
@@ -180,9 +182,21 @@ def define_limits(connection: sa.Connection, definitions: Sequence[LimitDefiniti
         return []
     wait_briefly(connection)
     changed = list(connection.execute(_DEFINE, _columns_of(definitions)).scalars())
-    for name in changed:
-        connection.execute(_OPEN_KEYS, {"limit_name_is": name})
+    if changed:
+        _apply(connection, changed)
     return sorted(changed)
+
+
+def _apply(connection: sa.Connection, names: Sequence[str]) -> None:
+    """Let changed numbers hold: take back the slots that are too many, and let an admission look at the keys in line.
+
+    A job that ends at this moment may have handed its slot over by the former numbers.
+    """
+    wait_for_admissions(connection, names)
+    terms = dict(read_terms(connection, names))
+    for name in sorted(names):
+        take_slots_back(connection, name, terms.get(name, LimitTerms()))
+        connection.execute(_OPEN_KEYS, {"limit_name_is": name})
 
 
 def _columns_of(definitions: Sequence[LimitDefinition]) -> dict[str, list[Any]]:
@@ -209,14 +223,15 @@ def set_limit(connection: sa.Connection, definition: LimitDefinition) -> None:
     row = _row_of(definition)
     numbers = {f"new_{name}": row[name] for name in _NUMBERS}
     connection.execute(_SET_LIMIT, {"limit_name_is": definition.name, **numbers})
-    connection.execute(_OPEN_KEYS, {"limit_name_is": definition.name})
+    _apply(connection, [definition.name])
 
 
 @atomic
 def reset_limit(connection: sa.Connection, name: str) -> bool:
     """Let the numbers of the code hold again. Return false if there is no such limit."""
     found = connection.execute(_RESET_LIMIT, {"limit_name_is": name}).scalar_one_or_none() is not None
-    connection.execute(_OPEN_KEYS, {"limit_name_is": name})
+    if found:
+        _apply(connection, [name])
     return found
 
 

@@ -145,8 +145,11 @@ def read_held(connection: sa.Connection, name: str, terms: LimitTerms) -> Held:
 
     One look counts for all keys. An old snapshot keeps the entries of jobs that had slots, so each look is dear.
     """
-    if terms.total is None and not terms.is_fair:
-        return Held()
+    return Held() if terms.total is None and not terms.is_fair else read_all_held(connection, name)
+
+
+def read_all_held(connection: sa.Connection, name: str) -> Held:
+    """Count what the jobs of all keys have."""
     rows = connection.execute(_READ_HELD, {"name": name}).all()
     by_key: Counter[str] = Counter()
     for row in rows:

@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from procrastinate.core.arrays import is_one_of, unnest
 from procrastinate.core.defaults import LARGEST_COUNT, LONGEST
+from procrastinate.core.promote import limit_kept
 from procrastinate.core.tables import (
     PROMOTED,
     TODO,
@@ -43,7 +44,7 @@ class RateTerms:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Room:
-    """How many more starts the rates allow now.
+    """How many more starts the rates allow now. The number is negative if there were more than they allow.
 
     If the next job counts as more, ``opens_at`` is the time of its start.
     """
@@ -199,7 +200,7 @@ def _rooms(
     for row in connection.execute(statement, parameters):
         opening = row.opens_at if row.free < row.weight else None
         room = rooms.get(row.key, Room(free=row.free))
-        rooms[row.key] = Room(free=max(min(room.free, row.free), 0), opens_at=later(room.opens_at, opening))
+        rooms[row.key] = Room(free=min(room.free, row.free), opens_at=later(room.opens_at, opening))
     return rooms
 
 
@@ -238,15 +239,19 @@ def _take_windows() -> Any:
         .limit(sa.bindparam("limit", type_=sa.Integer()))
         .with_for_update(skip_locked=True)
     )
-    return sa.delete(windows).where(is_one_of(windows.c.id, first)).returning(windows.c.limit_name, windows.c.limit_key)
+    taken = sa.delete(windows).where(is_one_of(windows.c.id, first))
+    return taken.returning(windows.c.limit_name, windows.c.limit_key, limit_kept(windows.c.limit_name).label("is_kept"))
 
 
 _TAKE_WINDOWS = _take_windows()
 
 
-def take_open_windows(connection: sa.Connection, limit: int) -> list[tuple[str, str]]:
-    """Remove the windows that have opened, at most ``limit``, and return their limits and keys."""
-    return [(row.limit_name, row.limit_key) for row in connection.execute(_TAKE_WINDOWS, {"limit": limit})]
+def take_open_windows(connection: sa.Connection, limit: int) -> list[sa.Row[Any]]:
+    """Remove the windows that have opened, at most ``limit``, and return their limits and keys.
+
+    ``is_kept`` is false for a limit that another session changes.
+    """
+    return list(connection.execute(_TAKE_WINDOWS, {"limit": limit}))
 
 
 def _keep_windows() -> Any:

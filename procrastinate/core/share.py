@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from procrastinate.core.defaults import LARGEST_COUNT
 from procrastinate.core.rates import RateTerms
@@ -135,3 +135,52 @@ def share_out(
         left -= weight
         at_most -= 1
     return Shares(by_key=shares)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unclaimed:
+    """A job that has slots and that no worker has claimed."""
+
+    id: int
+    key: str
+    weight: int
+
+
+def excess(
+    unclaimed: Sequence[Unclaimed],
+    rooms: Mapping[str, int],
+    *,
+    room_in_all: int,
+    jobs_in_all: int = sys.maxsize,
+    heaviest: int = HEAVIEST,
+) -> list[int]:
+    """Return the ids of the jobs that must get back in line, because a limit is lower than it was.
+
+    The first in line keep their slots. No job keeps its slots if one of its key that comes before it loses them, unless
+    that one is too heavy for the limit.
+
+    Parameters
+    ----------
+    unclaimed:
+        The jobs in the order of the line.
+    rooms:
+        How many slots the jobs of each key may keep.
+    room_in_all:
+        How many slots the jobs of all keys may keep.
+    jobs_in_all:
+        How many jobs may keep their slots.
+    heaviest:
+        The largest weight that a job may have.
+    """
+    left = dict(rooms)
+    returned: list[int] = []
+    for one in unclaimed:
+        if one.weight <= min(left[one.key], room_in_all) and jobs_in_all > 0:
+            left[one.key] -= one.weight
+            room_in_all -= one.weight
+            jobs_in_all -= 1
+            continue
+        returned.append(one.id)
+        if one.weight <= heaviest:
+            left[one.key] = 0
+    return returned

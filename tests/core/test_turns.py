@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -150,7 +151,10 @@ def test_an_operator_who_holds_a_fair_limit_open_stops_no_admission(
     with engine.connect() as operator:
         core.set_limit(operator, LimitDefinition(name="l", concurrency=3))
         connection.exec_driver_sql("SET statement_timeout = '5s'")
-        assert Room(connection, 1).run() == "a"
+        room, end = Room(connection, 1), time.monotonic() + 10
+        while not (ran := room.run()) and time.monotonic() < end:
+            pass
+        assert ran == "a"
 
 
 def test_the_list_says_that_a_limit_is_fair(connection: sa.Connection) -> None:

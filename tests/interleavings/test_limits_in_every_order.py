@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import os
+from collections.abc import Mapping
 
 import pytest
 import sqlalchemy as sa
 
 from procrastinate import core
-from procrastinate.core import FinishedJob, JobRetry, Status, errors
+from procrastinate.core import FinishedJob, JobRetry, Status, admit, errors
 from tests.conformance import steps
 from tests.conformance.runs import Run
 from tests.database import new_job
 from tests.interleavings.scenes import ALIVE, LOST, OTHER, Act
 from tests.interleavings.stage import Stage
+from tests.invariants import list_rows
 
 LONG = bool(os.environ.get("PROCRASTINATE_TESTS_LONG"))
 LIMIT = core.LimitDefinition(name="a", concurrency=4)
@@ -104,3 +107,29 @@ def stage(engine: sa.Engine) -> Stage:
 @pytest.mark.parametrize("names", CASES if LONG else PAIRS, ids=" | ".join)
 def test_no_order_exceeds_a_limit_or_forgets_a_job_in_line(stage: Stage, names: tuple[str, ...]) -> None:
     assert stage.play_in_every_order([NAMED[name] for name in names]) >= 2
+
+
+class StageOfLowering(Stage):
+    """Checks that no job may start above the lower limit."""
+
+    def _check_what_is_left(self, released: Mapping[int, int]) -> None:
+        rows = self.run(list_rows).values()
+        unclaimed = [row["id"] for row in rows if row["limit_name"] == LIMIT.name and row["readiness"] == 1]
+        assert unclaimed == [], "these may start above the lower limit"
+        super()._check_what_is_left(released)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("other", ["admit", "fetch"])
+def test_no_job_starts_above_a_limit_that_was_lowered(
+    engine: sa.Engine, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admit, "LONGEST_CHANGE", datetime.timedelta(minutes=10))
+    stage = StageOfLowering(engine, set_up_with_room, lowered={LIMIT.name: LIMIT.concurrency or 0})
+    assert stage.play_in_every_order([NAMED["lower"], NAMED[other]]) >= 2
+
+
+def set_up_with_room(run: Run) -> None:
+    """Let one slot more be free, so that an admission gives it away. UNSTARTED and NEXT have slots, too."""
+    set_up(run)
+    run(core.set_limit, dataclasses.replace(LIMIT, concurrency=6))
