@@ -19,7 +19,7 @@ from procrastinate.connector import BaseConnector, Notify, Operation, P, R
 from procrastinate.core import Status
 from procrastinate.testing import (
     job_reports,
-    lines,
+    limits,
     pauses,
     queue,
     refused_rows,
@@ -33,7 +33,7 @@ from procrastinate.testing.implementations import Implementations, unwrapped
 from procrastinate.testing.rows import DOING, EventRow, JobRow
 from procrastinate.testing.tables import Tables
 
-_PARTS = (job_reports, lines, pauses, queue, refused_rows, unique, upkeep, workers, workflow_views, workflows)
+_PARTS = (job_reports, limits, pauses, queue, refused_rows, unique, upkeep, workers, workflow_views, workflows)
 IMPLEMENTED = Implementations({name: form for part in _PARTS for name, form in part.IMPLEMENTED.items()})
 
 

@@ -303,6 +303,10 @@ class _CallersConnector(BaseConnector):
         self._connector = connector
         self._caller = caller
 
+    def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run an operation of a sync task, which runs in the caller's thread."""
+        return self._connector.run(operation, *args, **kwargs)
+
     async def run_async(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await self._caller.call(functools.partial(self._connector.run, operation, *args, **kwargs))
 

@@ -1,20 +1,21 @@
-"""Limits in memory: the operations on limits, and the admission of jobs in line.
+"""The lines of limits in memory: the admission of jobs in line.
 
-Each operation is documented at the function of the same name in :mod:`procrastinate.core`. There are no openings in
-memory: an admission looks at every line. It runs whenever a job leaves a slot, and at each promotion.
+:mod:`procrastinate.core.admit` documents the rules. There are no openings in memory: an admission looks at every line.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import datetime
 import itertools
+import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
-from procrastinate import core
-from procrastinate.core import Admission, LimitDefinition, LimitKey, LineSweep, Readiness, StoredLimit
-from procrastinate.core.share import KeyState, LimitTerms, share_out
+from procrastinate.core import Admission, Readiness
+from procrastinate.core.rates import later
+from procrastinate.core.share import KeyState, LimitTerms, Shares, share_out
+from procrastinate.testing.rates import held_off_until, room_of
 
 if TYPE_CHECKING:
     from procrastinate.testing.rows import JobRow
@@ -23,55 +24,122 @@ if TYPE_CHECKING:
 Places: TypeAlias = "dict[str, list[JobRow]]"
 
 
-@dataclasses.dataclass(slots=True)
-class LimitRow:
-    """A row of ``procrastinate_limits``. ``None`` for a definition that no worker has given yet."""
-
-    defined: LimitDefinition | None = None
-    set_concurrency: int | None = None
-    set_total: int | None = None
-
-    @property
-    def terms(self) -> LimitTerms:
-        """The numbers that hold now."""
-        concurrency = None if self.defined is None else self.defined.concurrency
-        total = None if self.defined is None else self.defined.total
-        return LimitTerms(
-            concurrency=concurrency if self.set_concurrency is None else self.set_concurrency,
-            total=total if self.set_total is None else self.set_total,
-        )
-
-
 def admit(tables: Tables) -> Admission:
     """Give the free slots to the jobs in line."""
-    admitted = 0
     names = {tables.progress(row["id"]).limit_name for row in tables.where(tables.is_in_line)}
-    for name in sorted(one for one in names if one is not None and one in tables.limits):
-        terms = tables.limits[name].terms
-        if terms != LimitTerms():
-            admitted += _admit_of(tables, name, terms)
-    return Admission(admitted=admitted)
+    defined = {name: tables.limits[name].terms for name in sorted(name for name in names if name in tables.limits)}
+    parts = [_admit_of(tables, name, terms) for name, terms in defined.items() if terms != LimitTerms()]
+    starts_in = [part.next_start_in for part in parts if part.next_start_in is not None]
+    return Admission(admitted=sum(part.admitted for part in parts), next_start_in=min(starts_in, default=None))
 
 
-def _admit_of(tables: Tables, name: str, terms: LimitTerms) -> int:
+def hand_over(tables: Tables, left: Collection[tuple[str, str]]) -> bool:
+    """Let the next jobs of these keys have the slots that jobs have left.
+
+    Return whether jobs wait for an admission. Only it knows which key is next if other numbers than the concurrency
+    of one key hold.
+    """
+    is_awaited = False
+    for name, key in sorted(left):
+        terms = tables.limits[name].terms if name in tables.limits else LimitTerms()
+        if terms == LimitTerms(concurrency=terms.concurrency) and held_off_until(tables, name, key) is None:
+            if terms.concurrency is not None:
+                _admit_of(tables, name, terms)
+        else:
+            is_awaited = is_awaited or bool(line_of(tables, name))
+    return is_awaited
+
+
+def _admit_of(tables: Tables, name: str, terms: LimitTerms) -> Admission:
+    """Give away the slots of one limit, in rounds: the line of a key may be shorter than its share."""
     admitted = 0
+    keys = _keys_in_order(tables, name, terms)
+    capacity = _capacity(tables, name, terms)
     while True:
-        held = _held(tables, name)
-        line = _fitting(tables, _line(tables, name), terms)
-        keys = [KeyState(key=key, held=held[key], weight=tables.weight(rows[0])) for key, rows in line.items()]
-        shares = share_out(terms, keys, held_in_all=held.total(), at_most=len(tables.jobs))
+        line = _fitting(tables, line_of(tables, name), terms)
+        shares = _shares(tables, name, terms, {key: line[key] for key in keys if key in line}, capacity)
         chosen = [row for key, slots in shares.by_key.items() for row in _first_of(tables, line[key], slots)]
         verdict = _verdict(tables, sorted(chosen, key=lambda row: (-row["priority"], row["id"])))
         if not verdict:
-            return admitted
+            next_start = _next_start(tables, name, terms, line, awaited=shares.awaited)
+            starts_in = None if next_start is None else (next_start - tables.now).total_seconds()
+            return Admission(admitted=admitted, next_start_in=starts_in)
         tables.update({job_id: {"readiness": readiness} for job_id, readiness in verdict.items()})
-        admitted += sum(readiness is Readiness.PROMOTED for readiness in verdict.values())
+        promoted = {job_id for job_id, readiness in verdict.items() if readiness is Readiness.PROMOTED}
+        admitted += len(promoted)
+        served = {tables.progress(job_id).limit_key or "" for job_id in promoted}
+        last_key = next((key for key in reversed(shares.by_key) if key in served), None)
+        if last_key is not None:
+            tables.last_keys[name] = last_key
 
 
-def _held(tables: Tables, name: str) -> Counter[str]:
+def _keys_in_order(tables: Tables, name: str, terms: LimitTerms) -> list[str]:
+    """Return the keys in line that are not held off, first the one whose turn it is."""
+    keys = list(_fitting(tables, line_of(tables, name), terms))
+    if terms.is_fair:
+        last = tables.last_keys.get(name)
+        keys.sort(key=lambda key: (last is not None and key <= last, key))
+    return [key for key in keys if held_off_until(tables, name, key) is None]
+
+
+def _capacity(tables: Tables, name: str, terms: LimitTerms) -> int:
+    """Return how many jobs of the limit may have slots at once, whatever their weights."""
+    if not terms.is_fair:
+        return sys.maxsize
+    heads = [rows[0] for rows in _fitting(tables, line_of(tables, name), terms).values()]
+    queues = {row["queue_name"] for row in (*heads, *holders_of(tables, name))}
+    slots = 0
+    for worker_id in tables.workers:
+        identity = tables.worker_identities.get(worker_id)
+        if identity is None or not identity.queues or queues.intersection(identity.queues):
+            slots += 1 if identity is None else identity.concurrency
+    return max(slots, 1)
+
+
+def _shares(tables: Tables, name: str, terms: LimitTerms, line: Places, capacity: int) -> Shares:
+    """Decide how many slots each key gets."""
+    holders = holders_of(tables, name)
+    held = held_by_key(tables, name)
+    keys = []
+    for key, rows in line.items():
+        weight = tables.weight(rows[0])
+        room = room_of(tables, name, key, terms.rates, weight=weight)
+        keys.append(KeyState(key=key, held=held[key], weight=weight, room=sys.maxsize if room is None else room.free))
+    of_all = room_of(tables, name, None, terms.total_rates, weight=1)
+    return share_out(
+        terms,
+        keys,
+        held_in_all=held.total(),
+        at_most=min(len(tables.jobs), capacity - len(holders)),
+        room_in_all=sys.maxsize if of_all is None else of_all.free,
+    )
+
+
+def _next_start(
+    tables: Tables, name: str, terms: LimitTerms, line: Places, *, awaited: int
+) -> datetime.datetime | None:
+    """Return when the rates and hold-offs let the next job of a key in line start that they stop now."""
+    times = []
+    for key, rows in line.items():
+        own = next_start_of(tables, name, key, terms, weight=tables.weight(rows[0]), weight_in_all=max(awaited, 1))
+        times += [] if own is None else [own]
+    return min(times, default=None)
+
+
+def next_start_of(
+    tables: Tables, name: str, key: str, terms: LimitTerms, *, weight: int, weight_in_all: int
+) -> datetime.datetime | None:
+    """Return the time before which rates and hold-offs let no job of a key start, or ``None`` if one may start now."""
+    own = room_of(tables, name, key, terms.rates, weight=weight)
+    of_all = room_of(tables, name, None, terms.total_rates, weight=weight_in_all)
+    by_rates = later(None if own is None else own.opens_at, None if of_all is None else of_all.opens_at)
+    return later(by_rates, held_off_until(tables, name, key))
+
+
+def held_by_key(tables: Tables, name: str) -> Counter[str]:
     """Return the number of slots that are taken, by key."""
     held: Counter[str] = Counter()
-    for row in _holders(tables, name):
+    for row in holders_of(tables, name):
         held[tables.progress(row["id"]).limit_key or ""] += tables.weight(row)
     return held
 
@@ -88,7 +156,7 @@ def _first_of(tables: Tables, rows: Sequence[JobRow], slots: int) -> Sequence[Jo
     return rows[: sum(number <= slots for number in needed)]
 
 
-def _verdict(tables: Tables, rows: Sequence[JobRow]) -> dict[int, Readiness]:
+def _verdict(tables: Tables, rows: Sequence[JobRow]) -> Mapping[int, Readiness]:
     """Promote the jobs, but park those whose lock is held."""
     held = set(tables.holders())
     verdict: dict[int, Readiness] = {}
@@ -99,11 +167,12 @@ def _verdict(tables: Tables, rows: Sequence[JobRow]) -> dict[int, Readiness]:
     return verdict
 
 
-def _holders(tables: Tables, name: str, key: str | None = None) -> list[JobRow]:
-    return [row for row in tables.where(tables.holds_slot) if _is_of(tables, row, name, key)]
+def holders_of(tables: Tables, name: str, key: str | None = None) -> list[JobRow]:
+    """Return the jobs that have slots, of one key or of all."""
+    return [row for row in tables.where(tables.holds_slot) if tables.is_of(row, name, key)]
 
 
-def _line(tables: Tables, name: str, key: str | None = None) -> Places:
+def line_of(tables: Tables, name: str, key: str | None = None) -> Places:
     """Return the jobs in line by key, each line and the keys in the order of their first jobs.
 
     Jobs of paused queues are left out.
@@ -111,131 +180,9 @@ def _line(tables: Tables, name: str, key: str | None = None) -> Places:
     rows = [
         row
         for row in tables.where(tables.is_in_line)
-        if _is_of(tables, row, name, key) and row["queue_name"] not in tables.paused_queues()
+        if tables.is_of(row, name, key) and row["queue_name"] not in tables.paused_queues()
     ]
     line: Places = {}
     for row in sorted(rows, key=lambda row: (-row["priority"], row["id"])):
         line.setdefault(tables.progress(row["id"]).limit_key or "", []).append(row)
     return line
-
-
-def _is_of(tables: Tables, row: JobRow, name: str, key: str | None) -> bool:
-    progress = tables.progress(row["id"])
-    return progress.limit_name == name and key in (None, progress.limit_key)
-
-
-def admit_jobs(
-    tables: Tables,
-    *,
-    limit: int = 500,
-    paused: Collection[str] = (),
-    set_aside: Sequence[int] = (),
-    one_by_one: bool = False,
-) -> Admission:
-    return admit(tables)
-
-
-def define_limits(tables: Tables, definitions: Sequence[LimitDefinition]) -> list[str]:
-    _refuse_what_is_missing(definitions)
-    changed = [one for one in definitions if tables.limits.get(one.name, LimitRow()).defined != one]
-    for one in changed:
-        tables.limits.setdefault(one.name, LimitRow()).defined = one
-    admit(tables)
-    return sorted(one.name for one in changed)
-
-
-def _refuse_what_is_missing(definitions: Sequence[LimitDefinition]) -> None:
-    for one in definitions:
-        if one.rates or one.total_rates:
-            raise NotImplementedError(
-                f"The limit {one.name!r} has a rate, and rates have no in-memory form: test it against a database"
-            )
-        if one.fair:
-            raise NotImplementedError(
-                f"The limit {one.name!r} is fair, and turns have no in-memory form: test it against a database"
-            )
-
-
-def set_limit(tables: Tables, definition: LimitDefinition) -> None:
-    _refuse_what_is_missing([definition])
-    row = tables.limits.setdefault(definition.name, LimitRow())
-    row.set_concurrency = row.set_concurrency if definition.concurrency is None else definition.concurrency
-    row.set_total = row.set_total if definition.total is None else definition.total
-    admit(tables)
-
-
-def reset_limit(tables: Tables, name: str) -> bool:
-    row = tables.limits.get(name)
-    if row is not None:
-        row.set_concurrency = row.set_total = None
-        admit(tables)
-    return row is not None
-
-
-def list_defined_limits(tables: Tables) -> list[str]:
-    return sorted(name for name, row in tables.limits.items() if row.defined is not None)
-
-
-def list_limits(tables: Tables) -> list[StoredLimit]:
-    rows = [row for row in tables.jobs.values() if tables.holds_slot(row) or tables.is_in_line(row)]
-    names = {tables.progress(row["id"]).limit_name for row in rows} | set(tables.limits)
-    return [_stored(tables, name) for name in sorted(name for name in names if name is not None)]
-
-
-def _stored(tables: Tables, name: str) -> StoredLimit:
-    row = tables.limits.get(name, LimitRow())
-    return StoredLimit(
-        name=name,
-        is_defined=row.terms != LimitTerms(),
-        concurrency=row.terms.concurrency,
-        total=row.terms.total,
-        is_set=row.set_concurrency is not None or row.set_total is not None,
-        held=_held(tables, name).total(),
-        in_line=sum(map(len, _line(tables, name).values())),
-    )
-
-
-def show_limit(tables: Tables, name: str, key: str) -> LimitKey:
-    holders, line = _holders(tables, name, key), _line(tables, name, key).get(key, [])
-    return LimitKey(
-        name=name,
-        key=key,
-        held=sum(map(tables.weight, holders)),
-        running=sum(tables.weight(row) for row in holders if row["status"] == "doing"),
-        in_line=len(line),
-        oldest_id=min((row["id"] for row in holders), default=None),
-        next_id=line[0]["id"] if line else None,
-        next_weight=tables.weight(line[0]) if line else 1,
-    )
-
-
-def sweep_lines(tables: Tables, *, start: tuple[str, str] | None = None, limit: int = 1000) -> LineSweep:
-    undefined = tuple(one.name for one in list_limits(tables) if one.in_line and not one.is_defined)
-    return LineSweep(opened=admit(tables).admitted, reached=None, undefined=undefined)
-
-
-def hold_off(tables: Tables, name: str, key: str, seconds: float) -> None:
-    raise NotImplementedError(
-        f"A job holds off the limit {name!r}, and hold-offs have no in-memory form: test it against a database"
-    )
-
-
-def hold_off_key_of(tables: Tables, job_id: int, seconds: float) -> bool:
-    name = tables.progress(job_id).limit_name
-    if name is not None:
-        hold_off(tables, name, "", seconds)
-    return False
-
-
-IMPLEMENTED: dict[Callable[..., Any], Callable[..., Any]] = {
-    core.admit_jobs: admit_jobs,
-    core.define_limits: define_limits,
-    core.hold_off: hold_off,
-    core.hold_off_key_of: hold_off_key_of,
-    core.list_limits: list_limits,
-    core.list_defined_limits: list_defined_limits,
-    core.reset_limit: reset_limit,
-    core.set_limit: set_limit,
-    core.show_limit: show_limit,
-    core.sweep_lines: sweep_lines,
-}

@@ -49,11 +49,27 @@ class RowChange:
         return self.was["status"] == DOING or was_promoted
 
     @property
-    def is_leaving(self) -> bool:
-        """True if the job had a slot of its limit and has it no more."""
+    def is_start(self) -> bool:
+        """True if a worker claims the job."""
+        return self.was["status"] == TODO and self.row["status"] == DOING
+
+    @property
+    def is_returned(self) -> bool:
+        """True if a worker gives the job back, which may start again at once."""
         is_promoted = self.row["status"] == TODO and self.progress.readiness == Readiness.PROMOTED
+        return self.was["status"] == DOING and is_promoted
+
+    @property
+    def left_place(self) -> tuple[JobRow, tuple[str, str]] | None:
+        """The job, its limit and its key, if it had a slot and has it no more."""
+        is_promoted = self.row["status"] == TODO and self.progress.readiness == Readiness.PROMOTED
+        name = self.was_progress.limit_name
         stays = self.row["status"] == DOING or is_promoted
-        return self.was_progress.limit_name is not None and self.was_holder and not stays
+        return (
+            None
+            if name is None or not self.was_holder or stays
+            else (self.row, (name, self.was_progress.limit_key or ""))
+        )
 
     @property
     def is_noteworthy(self) -> bool:

@@ -24,6 +24,7 @@ from procrastinate.core import (
     Pause,
     Readiness,
     ReportKind,
+    WorkerIdentity,
     WorkerTerms,
 )
 from procrastinate.core.channels import (
@@ -34,7 +35,9 @@ from procrastinate.core.channels import (
     queue_channel,
 )
 from procrastinate.testing.jsonb import load_jsonb
-from procrastinate.testing.lines import LimitRow, admit
+from procrastinate.testing.limit_rows import LimitRow, StartRow
+from procrastinate.testing.lines import hand_over
+from procrastinate.testing.rates import line_up_returned, record_starts
 from procrastinate.testing.row_change import RowChange
 from procrastinate.testing.rows import (
     DOING,
@@ -68,10 +71,14 @@ class Tables:
         self.uniques: dict[str, UniqueRow] = {}
         self.workers: dict[int, datetime.datetime] = {}
         self.worker_terms: dict[int, WorkerTerms] = {}
+        self.worker_identities: dict[int, WorkerIdentity | None] = {}
         self.periodic_defers: dict[tuple[str, str], int] = {}
         self.results: dict[int, str] = {}
         self.errors: dict[int, list[JobError]] = {}
         self.limits: dict[str, LimitRow] = {}
+        self.starts: list[StartRow] = []
+        self.hold_offs: dict[tuple[str, str], datetime.datetime] = {}
+        self.last_keys: dict[str, str] = {}
         self.tick_jobs: dict[tuple[str, str, int], int | None] = {}
         self.reports: dict[int, dict[tuple[int, ReportKind], StoredReport]] = {}
         self.pauses: dict[str, Pause] = {}
@@ -132,6 +139,16 @@ class Tables:
         progress = self.progress(row["id"])
         promoted = row["status"] == TODO and progress.readiness == Readiness.PROMOTED
         return progress.limit_name is not None and (row["status"] == DOING or promoted)
+
+    def place(self, job_id: int) -> tuple[str, str]:
+        """Return the limit and the key of a job that has a limit."""
+        progress = self.progress(job_id)
+        return progress.limit_name or "", progress.limit_key or ""
+
+    def is_of(self, row: JobRow, name: str, key: str | None = None) -> bool:
+        """Return true if this job has the limit, and this key unless it is ``None``."""
+        progress = self.progress(row["id"])
+        return progress.limit_name == name and key in (None, progress.limit_key)
 
     def holds_lock(self, row: JobRow) -> bool:
         """Return true if this job runs or may be fetched, and so holds its lock."""
@@ -229,6 +246,7 @@ class Tables:
         """Set columns of jobs, given by id."""
         updates = [self._change(job_id, values) for job_id, values in changes.items()]
         changed = [update for update in updates if update.is_noteworthy]
+        record_starts(self, (update for update in changed if update.is_start))
         for update in changed:
             self._write_history(update)
         self.notify_waiting(update.row for update in changed if update.row["status"] == TODO)
@@ -240,14 +258,14 @@ class Tables:
         self._look_again(update.row for update in changed if update.is_stale)
         held = {update.released_lock for update in changed if update.was_holder}
         self._unpark_next({update.released_lock for update in changed}, held)
-        if any(update.is_leaving for update in changed):
-            admit(self)
+        line_up_returned(self, (update for update in changed if update.is_returned))
+        self._hand_over(update.left_place for update in changed)
 
     def delete(self, job_ids: Collection[int]) -> None:
         """Delete jobs with their history, results and errors."""
-        released, held, has_left = set(), set(), False
+        released, held = set(), set()
+        left = [(self.jobs[job_id], self.place(job_id)) for job_id in job_ids if self.holds_slot(self.jobs[job_id])]
         for job_id in job_ids:
-            has_left = has_left or self.holds_slot(self.jobs[job_id])
             row, progress = self.jobs.pop(job_id), self._progress.pop(job_id, Progress())
             self.dependencies.pop(job_id, None)
             if row["status"] in NOT_ENDED and "workflow_id" in row:
@@ -263,8 +281,7 @@ class Tables:
             if job_id_of_tick in job_ids:
                 self.tick_jobs[tick] = None
         self._unpark_next(released, held)
-        if has_left:
-            admit(self)
+        self._hand_over(left)
 
     def _change(self, job_id: int, values: Mapping[str, Any]) -> RowChange:
         row, progress = self.jobs[job_id], self.progress(job_id)
@@ -309,6 +326,13 @@ class Tables:
         if rows:
             readiness = {True: Readiness.PROMOTED, False: Readiness.UNDECIDED}
             self.update({row["id"]: {"readiness": readiness[row["id"] in handed]} for row in rows})
+
+    def _hand_over(self, left: Iterable[tuple[JobRow, tuple[str, str]] | None]) -> None:
+        """Hand the slots over that jobs have left, or ask a worker for an admission."""
+        found = [one for one in left if one is not None]
+        if found and hand_over(self, {place for _, place in found}):
+            row = max((row for row, _ in found), key=lambda row: row["id"])
+            self._notify(row["queue_name"], {"type": "job_inserted", "job_id": row["id"], "upcoming": True})
 
     def _look_again(self, rows: Iterable[JobRow]) -> None:
         undecided = {row["id"]: {"readiness": Readiness.UNDECIDED} for row in rows}

@@ -283,6 +283,10 @@ def delete_everything(tables: Tables) -> None:
     tables.tick_jobs.clear()
     tables.groups.clear()
     tables.dependencies.clear()
+    tables.limits.clear()
+    tables.starts.clear()
+    tables.hold_offs.clear()
+    tables.last_keys.clear()
     tables.has_arrivals = False
 
 

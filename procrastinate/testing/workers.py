@@ -26,6 +26,7 @@ def register_worker(tables: Tables, terms: WorkerTerms | None = None, identity: 
     worker_id = tables.next_worker_id()
     tables.workers[worker_id] = tables.now
     tables.worker_terms[worker_id] = terms or WorkerTerms()
+    tables.worker_identities[worker_id] = None if terms is None else identity
     return worker_id
 
 

@@ -10,7 +10,17 @@ import sqlalchemy as sa
 from procrastinate import core
 from procrastinate._checks.times import utcnow
 from procrastinate.core import FinishedJob, Readiness, Status, StoredJob
-from procrastinate.core.tables import errors, events, jobs, periodic_defers, results, workers
+from procrastinate.core.tables import (
+    errors,
+    events,
+    hold_offs,
+    jobs,
+    periodic_defers,
+    results,
+    starts,
+    windows,
+    workers,
+)
 from tests.conformance.runs import Run
 from tests.database import new_job
 
@@ -145,3 +155,16 @@ def age_history(connection: sa.Connection, job_id: int, age: datetime.timedelta)
 def list_tick_jobs(connection: sa.Connection) -> list[int | None]:
     """List the job ids of the deferred ticks, as an operation."""
     return list(connection.execute(sa.select(periodic_defers.c.job_id).order_by(periodic_defers.c.id)).scalars())
+
+
+def age_windows(connection: sa.Connection, seconds: float) -> None:
+    """Move starts, windows and hold-offs of limits into the past, as an operation."""
+    ago = datetime.timedelta(seconds=seconds)
+    connection.execute(sa.update(starts).values(at=starts.c.at - ago))
+    connection.execute(sa.update(windows).values(opens_at=windows.c.opens_at - ago))
+    connection.execute(sa.update(hold_offs).values(until=hold_offs.c.until - ago))
+
+
+def pass_time(run: Run, seconds: float) -> None:
+    """Let limits be as if this many seconds had passed."""
+    run(age_windows, seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 from collections.abc import Callable, Iterator
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
@@ -62,6 +63,13 @@ def age_history(tables: Tables, job_id: int, age: datetime.timedelta) -> None:
 @STEPS.of(steps.list_tick_jobs)
 def list_tick_jobs(tables: Tables) -> list[int | None]:
     return list(tables.tick_jobs.values())
+
+
+@STEPS.of(steps.age_windows)
+def age_windows(tables: Tables, seconds: float) -> None:
+    ago = datetime.timedelta(seconds=seconds)
+    tables.starts = [dataclasses.replace(start, at=start.at - ago) for start in tables.starts]
+    tables.hold_offs = {place: until - ago for place, until in tables.hold_offs.items()}
 
 
 class InMemoryRun:

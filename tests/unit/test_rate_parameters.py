@@ -54,40 +54,6 @@ def test_rates_are_read_as_they_were_written() -> None:
     assert write_rates(()) is None
 
 
-def test_a_connector_in_memory_refuses_a_rate_by_the_name_of_its_limit() -> None:
-    app = App(connector=testing.InMemoryConnector())
-    app.task(name="t", limit=Limit("mail", rate=Rate(1, per=1)))(print)
-    with app.open():
-        app.tasks["t"].defer()
-        with pytest.raises(NotImplementedError, match="'mail' has a rate"):
-            app.run_worker(wait=False)
-
-
-def test_a_connector_in_memory_refuses_a_fair_limit_by_its_name() -> None:
-    app = App(connector=testing.InMemoryConnector())
-    app.task(name="t", limit=Limit("mail", by="k", fair=True))(print)
-    with app.open():
-        app.tasks["t"].defer()
-        with pytest.raises(NotImplementedError, match="'mail' is fair"):
-            app.run_worker(wait=False)
-
-
-def test_a_connector_in_memory_refuses_a_hold_off_by_the_name_of_its_limit() -> None:
-    app = App(connector=testing.InMemoryConnector())
-    refused: list[str] = []
-
-    @app.task(name="t", limit=Limit("mail", concurrency=1), pass_context=True)
-    def hold_off(context: JobContext) -> None:
-        with pytest.raises(NotImplementedError) as raised:
-            context.hold_off(1)
-        refused.append(str(raised.value))
-
-    with app.open():
-        hold_off.defer()
-        app.run_worker(wait=False)
-    assert "the limit 'mail', and hold-offs have no in-memory form" in refused[0]
-
-
 @pytest.mark.parametrize("seconds", [0, -1, "30", None, True, {"hour": 1}, float("nan"), 367 * 86400])
 def test_a_hold_off_needs_a_time_above_zero(seconds: Any) -> None:
     job = Job(id=1, queue="q", lock=None, queueing_lock=None, task_name="t", limit_name="l", limit_key="k")
