@@ -51,6 +51,17 @@ class LimitRow:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class LeftSlot:
+    """The slots that a job has left."""
+
+    job_id: int
+    queue_name: str
+    name: str
+    key: str
+    weight: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class StartRow:
     """A row of ``procrastinate_starts``."""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from procrastinate.core import Admission, Readiness
 from procrastinate.core.rates import later
 from procrastinate.core.share import KeyState, LimitTerms, Shares, share_out
+from procrastinate.testing.limit_rows import LeftSlot
 from procrastinate.testing.rates import held_off_until, room_of
 
 if TYPE_CHECKING:
@@ -33,21 +34,34 @@ def admit(tables: Tables) -> Admission:
     return Admission(admitted=sum(part.admitted for part in parts), next_start_in=min(starts_in, default=None))
 
 
-def hand_over(tables: Tables, left: Collection[tuple[str, str]]) -> bool:
-    """Let the next jobs of these keys have the slots that jobs have left.
+def hand_over(tables: Tables, left: Collection[LeftSlot]) -> bool:
+    """Let the next jobs of these keys have the slots that jobs have left, and no more slots than these.
 
-    Return whether jobs wait for an admission. Only it knows which key is next if other numbers than the concurrency
-    of one key hold.
+    Return whether jobs wait for an admission. Only it knows which job is next if other numbers than the concurrency
+    hold, if the key is held off, or if the next job needs a lock or more slots.
     """
+    freed: Counter[tuple[str, str]] = Counter()
+    for slot in left:
+        freed[slot.name, slot.key] += slot.weight
     is_awaited = False
-    for name, key in sorted(left):
-        terms = tables.limits[name].terms if name in tables.limits else LimitTerms()
-        if terms == LimitTerms(concurrency=terms.concurrency) and held_off_until(tables, name, key) is None:
-            if terms.concurrency is not None:
-                _admit_of(tables, name, terms)
-        else:
-            is_awaited = is_awaited or bool(line_of(tables, name))
+    for (name, key), slots in sorted(freed.items()):
+        given = _next_jobs(tables, name, key, slots)
+        tables.update({row["id"]: {"readiness": Readiness.PROMOTED} for row in given})
+        has_more = sum(map(tables.weight, given)) < slots and bool(line_of(tables, name))
+        is_awaited = is_awaited or has_more
     return is_awaited
+
+
+def _next_jobs(tables: Tables, name: str, key: str, freed: int) -> Sequence[JobRow]:
+    """Return the jobs that get the slots of their key which have become free."""
+    terms = tables.limits[name].terms if name in tables.limits else LimitTerms()
+    if terms.concurrency is None or terms != LimitTerms(concurrency=terms.concurrency):
+        return ()
+    if held_off_until(tables, name, key) is not None:
+        return ()
+    free = min(freed, terms.concurrency - held_by_key(tables, name)[key])
+    line = _fitting(tables, line_of(tables, name, key), terms).get(key, [])
+    return [row for row in _first_of(tables, line, free) if row["lock"] is None]
 
 
 def _admit_of(tables: Tables, name: str, terms: LimitTerms) -> Admission:

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, cast
 
 from procrastinate.core import EventType, Readiness, Status
+from procrastinate.testing.limit_rows import LeftSlot
 from procrastinate.testing.rows import DOING, NOT_ENDED, TODO, JobRow, Progress
 
 
@@ -60,16 +61,13 @@ class RowChange:
         return self.was["status"] == DOING and is_promoted
 
     @property
-    def left_place(self) -> tuple[JobRow, tuple[str, str]] | None:
-        """The job, its limit and its key, if it had a slot and has it no more."""
+    def left_slot(self) -> LeftSlot | None:
+        """What the job has left if it had a slot and has it no more."""
         is_promoted = self.row["status"] == TODO and self.progress.readiness == Readiness.PROMOTED
-        name = self.was_progress.limit_name
-        stays = self.row["status"] == DOING or is_promoted
-        return (
-            None
-            if name is None or not self.was_holder or stays
-            else (self.row, (name, self.was_progress.limit_key or ""))
-        )
+        was = self.was_progress
+        if was.limit_name is None or not self.was_holder or self.row["status"] == DOING or is_promoted:
+            return None
+        return left_slot(self.row, was)
 
     @property
     def is_noteworthy(self) -> bool:
@@ -99,3 +97,9 @@ class RowChange:
             or self.is_rescheduled
         )
         return self.was["lock"] if was_in_front and is_gone else None
+
+
+def left_slot(row: JobRow, progress: Progress) -> LeftSlot:
+    """Return the slots that a job with a limit leaves."""
+    name, key, weight = progress.limit_name or "", progress.limit_key or "", progress.limit_weight or 1
+    return LeftSlot(row["id"], row["queue_name"], name, key, weight)

@@ -35,10 +35,10 @@ from procrastinate.core.channels import (
     queue_channel,
 )
 from procrastinate.testing.jsonb import load_jsonb
-from procrastinate.testing.limit_rows import LimitRow, StartRow
+from procrastinate.testing.limit_rows import LeftSlot, LimitRow, StartRow
 from procrastinate.testing.lines import hand_over
 from procrastinate.testing.rates import line_up_returned, record_starts
-from procrastinate.testing.row_change import RowChange
+from procrastinate.testing.row_change import RowChange, left_slot
 from procrastinate.testing.rows import (
     DOING,
     LONG_AGO,
@@ -139,11 +139,6 @@ class Tables:
         progress = self.progress(row["id"])
         promoted = row["status"] == TODO and progress.readiness == Readiness.PROMOTED
         return progress.limit_name is not None and (row["status"] == DOING or promoted)
-
-    def place(self, job_id: int) -> tuple[str, str]:
-        """Return the limit and the key of a job that has a limit."""
-        progress = self.progress(job_id)
-        return progress.limit_name or "", progress.limit_key or ""
 
     def is_of(self, row: JobRow, name: str, key: str | None = None) -> bool:
         """Return true if this job has the limit, and this key unless it is ``None``."""
@@ -259,12 +254,13 @@ class Tables:
         held = {update.released_lock for update in changed if update.was_holder}
         self._unpark_next({update.released_lock for update in changed}, held)
         line_up_returned(self, (update for update in changed if update.is_returned))
-        self._hand_over(update.left_place for update in changed)
+        self._hand_over(update.left_slot for update in changed)
 
     def delete(self, job_ids: Collection[int]) -> None:
         """Delete jobs with their history, results and errors."""
         released, held = set(), set()
-        left = [(self.jobs[job_id], self.place(job_id)) for job_id in job_ids if self.holds_slot(self.jobs[job_id])]
+        holders = [self.jobs[job_id] for job_id in job_ids if self.holds_slot(self.jobs[job_id])]
+        left = [left_slot(row, self.progress(row["id"])) for row in holders]
         for job_id in job_ids:
             row, progress = self.jobs.pop(job_id), self._progress.pop(job_id, Progress())
             self.dependencies.pop(job_id, None)
@@ -327,12 +323,12 @@ class Tables:
             readiness = {True: Readiness.PROMOTED, False: Readiness.UNDECIDED}
             self.update({row["id"]: {"readiness": readiness[row["id"] in handed]} for row in rows})
 
-    def _hand_over(self, left: Iterable[tuple[JobRow, tuple[str, str]] | None]) -> None:
-        """Hand the slots over that jobs have left, or ask a worker for an admission."""
-        found = [one for one in left if one is not None]
-        if found and hand_over(self, {place for _, place in found}):
-            row = max((row for row, _ in found), key=lambda row: row["id"])
-            self._notify(row["queue_name"], {"type": "job_inserted", "job_id": row["id"], "upcoming": True})
+    def _hand_over(self, left: Iterable[LeftSlot | None]) -> None:
+        """Hand over the slots that jobs have left, or ask a worker for an admission."""
+        found = [slot for slot in left if slot is not None]
+        if found and hand_over(self, found):
+            last = max(found, key=lambda slot: slot.job_id)
+            self._notify(last.queue_name, {"type": "job_inserted", "job_id": last.job_id, "upcoming": True})
 
     def _look_again(self, rows: Iterable[JobRow]) -> None:
         undecided = {row["id"]: {"readiness": Readiness.UNDECIDED} for row in rows}
