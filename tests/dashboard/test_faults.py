@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import sqlalchemy as sa
@@ -66,24 +66,65 @@ def test_the_page_of_a_job_says_that_the_database_cannot_be_reached() -> None:
 
 
 @pytest.fixture
-def reader_url(database_url: str, engine: sa.Engine) -> Iterator[str]:
-    """The URL of a role that may read all tables except the errors, and change nothing."""
+def reader_of(database_url: str, engine: sa.Engine) -> Iterator[Callable[[str], str]]:
+    """Return the URL of a role that may read all tables except one, and change nothing."""
     role = f"{sa.make_url(database_url).database}_reader"
+
+    def reader_without(table: str) -> str:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f'REVOKE SELECT ON {table} FROM "{role}"')  # noqa: S608
+        return sa.make_url(database_url).set(username=role).render_as_string(hide_password=False)
+
     with engine.begin() as connection:
         connection.exec_driver_sql(f'CREATE ROLE "{role}" LOGIN')
         connection.exec_driver_sql(f'GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{role}"')
-        connection.exec_driver_sql(f'REVOKE SELECT ON procrastinate_errors FROM "{role}"')  # noqa: S608
-    yield sa.make_url(database_url).set(username=role).render_as_string(hide_password=False)
+    yield reader_without
     with engine.begin() as connection:
         connection.exec_driver_sql(f'DROP OWNED BY "{role}"')
         connection.exec_driver_sql(f'DROP ROLE "{role}"')
 
 
+@pytest.fixture
+def reader_url(reader_of: Callable[[str], str]) -> str:
+    """The URL of a role that may not read the errors."""
+    return reader_of("procrastinate_errors")
+
+
 def test_other_panels_stay_if_one_may_not_be_read(reader_url: str) -> None:
     text = _get(reader_url, "").body.decode()
-    assert text.count("The database role may not do this.") == 1
-    assert "Nothing needs attention" in text
+    assert "The database role may not do this." in _panel(text, "failures")
+    assert "No job waits or runs." in _panel(text, "queues")
     assert "may only read" in _get(reader_url, "system").body.decode()
+
+
+@pytest.mark.parametrize(
+    ("table", "readable"),
+    [
+        ("procrastinate_statistics", ("queues", "failures")),
+        ("procrastinate_paused_queues", ("tiles", "failures")),
+        ("procrastinate_errors", ("tiles", "queues")),
+    ],
+)
+def test_the_overview_does_not_call_all_well_while_a_load_fails(
+    reader_of: Callable[[str], str], table: str, readable: tuple[str, ...]
+) -> None:
+    """Each table is read by one load alone, and the other panels show what they have."""
+    text = _get(reader_of(table), "").body.decode()
+    attention = _panel(text, "attention")
+    assert attention.count("The database role may not do this.") == 1
+    assert "This list may lack something." in attention
+    assert "Nothing needs attention" not in text
+    for panel in readable:
+        assert 'role="alert"' not in _panel(text, panel)
+
+
+def test_the_overview_calls_all_well_if_every_load_succeeds(database_url: str) -> None:
+    assert "Nothing needs attention." in _panel(_get(database_url, "").body.decode(), "attention")
+
+
+def _panel(text: str, name: str) -> str:
+    """Return the section of a page with this id."""
+    return text[text.index(f' id="{name}" ') :].partition("</section>")[0]
 
 
 def test_an_action_that_the_database_refuses_changes_nothing(reader_url: str, engine: sa.Engine) -> None:

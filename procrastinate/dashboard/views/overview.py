@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from procrastinate.core import inspection
 from procrastinate.core.defaults import without_builtin
 from procrastinate.core.inspection import Count, JobState, Overview, Queues, QueueState
-from procrastinate.dashboard.calls import Calls, call
+from procrastinate.dashboard.calls import Calls, Loaded, call
 from procrastinate.dashboard.charts import minutes_chart
 from procrastinate.dashboard.formatting import duration
 from procrastinate.dashboard.messages import Response
@@ -45,8 +46,14 @@ def overview(visit: Visit) -> Calls[Response]:
         failures=failures,
         chart=chart,
         attention=find_attention(loaded.value, queues.value),
+        unread=_problems(loaded, queues, failures),
         states=JobState,
     )
+
+
+def _problems(*loads: Loaded[Any]) -> list[str]:
+    """Return why loads failed, each reason once. Without one of them, no page says that all is well."""
+    return list(dict.fromkeys(one.problem for one in loads if one.problem is not None))
 
 
 def find_attention(overview: Overview | None, queues: Queues | None) -> list[Attention]:
