@@ -12,6 +12,7 @@ from procrastinate.core.doctor.findings import Diagnosis, DoctorLimits, Examinat
 from procrastinate.core.doctor.patient import Check, Patient
 from procrastinate.core.inspection.bounds import load
 from procrastinate.core.inspection.examination import attempt, name_of, reading_only
+from procrastinate.core.inspection.records import Queues
 
 _DEFAULT_LIMITS = DoctorLimits()
 
@@ -24,6 +25,7 @@ def diagnose(
     revisions: Sequence[str] = (),
     queues: Collection[str] = (),
     limits: DoctorLimits = _DEFAULT_LIMITS,
+    loaded_queues: Queues | None = None,
 ) -> Diagnosis:
     """Return everything that is wrong with the installation.
 
@@ -35,9 +37,16 @@ def diagnose(
         The revisions of the schema that this program knows, oldest first. Without them, revisions are not compared.
     queues:
         The queues that tasks of this program name.
+    loaded_queues:
+        The jobs of each queue, if the program has just read them.
     """
     patient = Patient(
-        connection=connection, now=now, revisions=tuple(revisions), queues=frozenset(queues), limits=limits
+        connection=connection,
+        now=now,
+        revisions=tuple(revisions),
+        queues=frozenset(queues),
+        limits=limits,
+        loaded_queues=loaded_queues,
     )
     findings: list[Finding] = []
     with reading_only(connection):

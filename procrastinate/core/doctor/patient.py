@@ -27,6 +27,8 @@ class Patient:
         The revisions of the schema that this program knows, oldest first. Empty to leave out their checks.
     queues:
         The queues that tasks of this program name.
+    loaded_queues:
+        The jobs of each queue, if the program has just read them.
     """
 
     connection: sa.Connection
@@ -34,6 +36,7 @@ class Patient:
     revisions: tuple[str, ...]
     queues: frozenset[str]
     limits: DoctorLimits
+    loaded_queues: Queues | None = None
 
     @functools.cached_property
     def workers(self) -> tuple[WorkerFacts, ...]:
@@ -43,7 +46,7 @@ class Patient:
     @functools.cached_property
     def jobs_of_queues(self) -> Queues:
         """The jobs of each queue."""
-        return load_queues(self.connection, self.queues)
+        return self.loaded_queues or load_queues(self.connection, self.queues)
 
     @functools.cached_property
     def _lists_of_tasks(self) -> dict[str, frozenset[str]]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Set
 from typing import Any
 
+from procrastinate.alembic.revisions import known_revisions
 from procrastinate.core import inspection
 from procrastinate.core.defaults import without_builtin
+from procrastinate.core.doctor import Diagnosis, Finding, Severity, diagnose
 from procrastinate.core.inspection import Count, JobState, Overview, Queues, QueueState
 from procrastinate.dashboard.calls import Calls, Loaded, call
 from procrastinate.dashboard.charts import minutes_chart
@@ -35,7 +38,9 @@ class Attention:
 def overview(visit: Visit) -> Calls[Response]:
     """Show the queue at a glance."""
     loaded = yield from call(inspection.load_overview)
-    queues = yield from call(inspection.load_queues, without_builtin(visit.app.queues_of_tasks()))
+    known = without_builtin(visit.app.queues_of_tasks())
+    queues = yield from call(inspection.load_queues, known)
+    doctor = yield from call(diagnose, revisions=known_revisions(), queues=known, loaded_queues=queues.value)
     failures = yield from call(inspection.load_failures)
     chart = minutes_chart(loaded.value.minutes) if loaded.value else None
     return visit.page(
@@ -45,8 +50,8 @@ def overview(visit: Visit) -> Calls[Response]:
         queues=queues,
         failures=failures,
         chart=chart,
-        attention=find_attention(loaded.value, queues.value),
-        unread=_problems(loaded, queues, failures),
+        attention=find_attention(loaded.value, queues.value, doctor.value),
+        unread=_problems(loaded, queues, doctor, failures),
         states=JobState,
     )
 
@@ -56,10 +61,53 @@ def _problems(*loads: Loaded[Any]) -> list[str]:
     return list(dict.fromkeys(one.problem for one in loads if one.problem is not None))
 
 
-def find_attention(overview: Overview | None, queues: Queues | None) -> list[Attention]:
+def find_attention(
+    overview: Overview | None, queues: Queues | None, doctor: Diagnosis | None = None
+) -> list[Attention]:
     """Return what needs attention, the most urgent first."""
-    found = [*(_of_overview(overview) if overview else []), *(_of_queues(queues) if queues else [])]
+    faults = _faults(doctor) if doctor else []
+    explained = {fault.subject for fault in faults if fault.code in _ABOUT_QUEUES}
+    found = [
+        *(_of_overview(overview) if overview else []),
+        *_of_faults(faults),
+        *(_of_queues(queues, explained) if queues else []),
+    ]
     return sorted(found, key=lambda one: not one.is_urgent)
+
+
+_ABOUT_QUEUES = ("queue-unserved", "jobs-left-alone")
+"""Faults of the doctor that say why ready jobs of a queue wait."""
+_NOT_OF_THE_QUEUE = ("no-worker", "jobs-orphaned", "right-missing", "standby")
+"""Faults of the doctor that the overview leaves out. It tells the first two in its own words, and only if jobs wait.
+The others are about the role and the server of the dashboard, which may be chosen on purpose."""
+_MOST_FAULTS = 5
+
+
+def _faults(doctor: Diagnosis) -> list[Finding]:
+    return [one for one in doctor.findings if one.severity is Severity.FAULT and one.code not in _NOT_OF_THE_QUEUE]
+
+
+def _of_faults(faults: list[Finding]) -> list[Attention]:
+    """Return one line for all faults with the same code."""
+    alike: dict[str, list[Finding]] = {}
+    for fault in faults:
+        alike.setdefault(fault.code, []).append(fault)
+    lines = [
+        Attention(
+            is_urgent=True,
+            text=f"{first.text}." + (f" There are {len(others)} more such faults." if others else ""),
+            advice=f"{first.advice}.",
+            path="doctor",
+        )
+        for first, *others in alike.values()
+    ]
+    if len(lines) > _MOST_FAULTS:
+        rest = len(lines) - _MOST_FAULTS
+        more = Attention(
+            is_urgent=True, text=f"The doctor finds {rest} more kinds of faults.", advice="", path="doctor"
+        )
+        return [*lines[:_MOST_FAULTS], more]
+    return lines
 
 
 def _of_overview(overview: Overview) -> list[Attention]:
@@ -110,19 +158,21 @@ def _jobs(count: Count) -> str:
     return "1 job" if str(count) == "1" else f"{count} jobs"
 
 
-def _of_queues(queues: Queues) -> list[Attention]:
+def _of_queues(queues: Queues, explained: Set[str]) -> list[Attention]:
+    """Return the paused queues in which jobs wait, and the queues in which ready jobs wait for long.
+
+    ``explained`` has the names of queues whose wait a fault explains.
+    """
     waits = [
-        (duration((queues.now - queue.oldest_ready_at).total_seconds()), queue.name)
+        queue
         for queue in queues.queues
         if not queue.pause
+        and queue.name not in explained
         and queue.oldest_ready_at
         and (queues.now - queue.oldest_ready_at).total_seconds() > _LONG_WAIT
     ]
     paused = [queue for queue in queues.queues if queue.pause and (queue.ready.number or queue.blocked.number)]
-    return [
-        *(_of_pause(queue) for queue in paused[:5]),
-        *_of_waits(waits[:5]),
-    ]
+    return [*map(_of_pause, paused[:5]), *(_of_wait(queue, queues) for queue in waits[:5])]
 
 
 def _of_pause(queue: QueueState) -> Attention:
@@ -136,14 +186,18 @@ def _of_pause(queue: QueueState) -> Attention:
     )
 
 
-def _of_waits(waits: list[tuple[str, str]]) -> list[Attention]:
-    return [
-        Attention(
-            is_urgent=False,
-            text=f"A ready job waits for {wait} in the queue {name}.",
-            advice="No worker serves this queue, or its workers are busy.",
-            path="jobs",
-            parameters={"state": "ready", "q": write_term("queue", name)},
-        )
-        for wait, name in waits
-    ]
+def _of_wait(queue: QueueState, queues: Queues) -> Attention:
+    waited = duration((queues.now - queue.oldest_ready_at).total_seconds()) if queue.oldest_ready_at else ""
+    if queue.served_by:
+        advice = "The workers of this queue are busy, or run jobs of other queues first."
+    elif queues.silent_on_queues:
+        advice = "No worker serves this queue, or its workers are busy."
+    else:
+        advice = "No worker serves this queue."
+    return Attention(
+        is_urgent=False,
+        text=f"A ready job waits for {waited} in the queue {queue.name}.",
+        advice=advice,
+        path="jobs",
+        parameters={"state": "ready", "q": write_term("queue", queue.name)},
+    )
