@@ -124,7 +124,7 @@ def run_action(visit: Visit, action: Action, job_id: int) -> Calls[str]:
     answer = yield from call(action.operation, job_id, **action.options)
     outcome = "failed" if answer.problem is not None else action.name if answer.value else "unchanged"
     record(visit, action.name, jobs=[job_id], outcome=outcome)
-    return outcome
+    return answer.failure if outcome == "failed" else outcome
 
 
 def _object_of(details: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Callable, Generator
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
@@ -20,12 +21,33 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
+class Trouble(enum.StrEnum):
+    """Why the database did not answer a call."""
+
+    AWAY = "away"
+    SLOW = "slow"
+    RIGHTS = "rights"
+    READ_ONLY = "read_only"
+    LOCKED = "locked"
+    VALUE = "value"
+    SCHEMA = "schema"
+    FULL = "full"
+    STOPPED = "stopped"
+    OTHER = "other"
+
+
 @dataclasses.dataclass(frozen=True)
 class Loaded(Generic[R]):
-    """The answer of a call: a value, or the problem that a panel shows in its place."""
+    """The answer of a call: a value, or the problem that a panel shows in its place, and what kind of problem it is."""
 
     value: R | None = None
     problem: str | None = None
+    trouble: Trouble = Trouble.OTHER
+
+    @property
+    def failure(self) -> str:
+        """The code of the message after an action that the database has not done."""
+        return f"failed_{self.trouble}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +80,7 @@ def drive(calls: Calls[T], connector: BaseConnector) -> T:
         try:
             answer = Loaded(connector.run(asked.operation, *asked.args, **asked.kwargs))
         except exceptions.ConnectorException as error:
-            answer = Loaded(problem=_problem(error))
+            answer = _not_loaded(error)
 
 
 async def drive_async(calls: Calls[T], connector: BaseConnector) -> T:
@@ -73,24 +95,40 @@ async def drive_async(calls: Calls[T], connector: BaseConnector) -> T:
         try:
             answer = Loaded(await connector.run_async(asked.operation, *asked.args, **asked.kwargs))
         except exceptions.ConnectorException as error:
-            answer = Loaded(problem=_problem(error))
+            answer = _not_loaded(error)
 
 
-_PROBLEMS = {
-    "57014": "The database took longer than two seconds and the query was stopped.",
-    "42501": "The database role may not do this. Grant it the rights, or show the dashboard with another role.",
-    "25006": "The database is read-only: it is a standby, or its settings allow no changes.",
-    "55P03": "Another session holds a lock on the row or table.",
+PROBLEMS = {
+    Trouble.AWAY: "The database cannot be reached.",
+    Trouble.SLOW: "The database took longer than two seconds and the query was stopped.",
+    Trouble.RIGHTS: "The database role may not do this. Grant it the rights, or show the dashboard with another role.",
+    Trouble.READ_ONLY: "The database is read-only: it is a standby, or its settings allow no changes.",
+    Trouble.LOCKED: "Another session holds a lock on the row or table.",
+    Trouble.VALUE: "The database does not accept a value of this address.",
+    Trouble.SCHEMA: (
+        "The tables are not those of this release. Run procrastinate schema --apply, or manage.py migrate in Django."
+    ),
+    Trouble.FULL: "The database is out of connections, memory or disk space.",
+    Trouble.STOPPED: "The database is shutting down or starting.",
+    Trouble.OTHER: "The database refused the query.",
 }
-_PROBLEMS_OF_CLASS = {
-    "22": "The database does not accept a value of this address.",
-    "42": "The tables are not those of this release. Run procrastinate schema --apply, or manage.py migrate in Django.",
-    "53": "The database is out of connections, memory or disk space.",
-    "57": "The database is shutting down or starting.",
+"""What pages say of each kind of trouble."""
+_TROUBLES = {
+    "57014": Trouble.SLOW,
+    "42501": Trouble.RIGHTS,
+    "25006": Trouble.READ_ONLY,
+    "55P03": Trouble.LOCKED,
+}
+_TROUBLES_OF_CLASS = {
+    "08": Trouble.AWAY,
+    "22": Trouble.VALUE,
+    "42": Trouble.SCHEMA,
+    "53": Trouble.FULL,
+    "57": Trouble.STOPPED,
 }
 
 
-def _problem(error: BaseException) -> str:
+def _not_loaded(error: BaseException) -> Loaded[Any]:
     """Return what happened, without values and addresses, which the text of a driver's error may contain."""
     message, extra = "The dashboard could not read the database", {"action": "dashboard_problem"}
     if isinstance(error, exceptions.SchemaNotApplied | exceptions.DatabaseUnavailable):
@@ -99,9 +137,9 @@ def _problem(error: BaseException) -> str:
     else:
         logger.warning(message, exc_info=error, extra=extra)
     if isinstance(error, exceptions.ReplicaBehind):
-        return f"{error}."
-    code = sqlstate(error)
-    if code is None or code.startswith("08"):
-        return "The database cannot be reached."
-    known = _PROBLEMS.get(code) or _PROBLEMS_OF_CLASS.get(code[:2])
-    return known or f"The database refused the query with the code {code}."
+        return Loaded(problem=f"{error}.")
+    code = sqlstate(error) or "08000"
+    trouble = _TROUBLES.get(code) or _TROUBLES_OF_CLASS.get(code[:2], Trouble.OTHER)
+    if trouble is Trouble.OTHER:
+        return Loaded(problem=f"The database refused the query with the code {code}.")
+    return Loaded(problem=PROBLEMS[trouble], trouble=trouble)

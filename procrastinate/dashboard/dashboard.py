@@ -12,6 +12,7 @@ from procrastinate.connector import BaseConnector
 from procrastinate.dashboard import assets
 from procrastinate.dashboard.access import Permission
 from procrastinate.dashboard.calls import Calls, drive, drive_async
+from procrastinate.dashboard.head import with_head
 from procrastinate.dashboard.messages import LONGEST_BODY, Request, Response, plain, quoted_name, redirect
 from procrastinate.dashboard.origin import refusal
 from procrastinate.dashboard.redaction import Redact, hide_keys, hides_keys_only
@@ -139,7 +140,7 @@ class Dashboard:
     def _view(self, request: Request) -> Response | Calls[Response]:
         visit = self._visit(request)
         if request.method in ("GET", "HEAD"):
-            return _page(visit)
+            return with_head(visit, _page)
         if request.method != "POST":
             return plain("This page takes GET and POST.", 405)
         if len(request.body) > LONGEST_BODY:

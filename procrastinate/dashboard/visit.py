@@ -8,8 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from procrastinate.app import App
+from procrastinate.core.inspection import ServerState
 from procrastinate.dashboard import assets
 from procrastinate.dashboard.access import Permission
+from procrastinate.dashboard.calls import PROBLEMS
 from procrastinate.dashboard.messages import Page, Request, Response, embedded, html, quoted_name, redirect
 from procrastinate.dashboard.redaction import Redact, hides_arguments, redacted_line, redacted_text
 from procrastinate.dashboard.rendering import render
@@ -61,11 +63,12 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Visit:
-    """A request to the dashboard of an app."""
+    """A request to the dashboard of an app. ``server`` is what the head of the page says of the database, if known."""
 
     app: App
     settings: Settings
     request: Request
+    server: ServerState | None = None
 
     def may(self, permission: Permission | str) -> bool:
         """Return whether the visitor has a permission."""
@@ -106,6 +109,7 @@ class Visit:
     def page(self, template: str, title: str, *, status: int = 200, **values: Any) -> Response:
         """Return a page made of a template."""
         request = self.request
+        done = request.parameters.get("done", "")
         # A framework that wraps the page has its own choice of colours.
         names = ("dashboard.js",) if request.is_embedded else ("theme.js", "dashboard.js")
         scripts = tuple(f"{request.root}{assets.path(name)}" for name in names)
@@ -120,7 +124,9 @@ class Visit:
             link=self.link,
             may=self.may,
             host_field=request.host_field,
-            done=DONE.get(request.parameters.get("done", "")),
+            done=DONE.get(done, ""),
+            is_failure=done.startswith("failed"),
+            server=self.server,
             stylesheet=stylesheet,
             scripts=scripts,
             **values,
@@ -156,7 +162,11 @@ DONE = {
     "periodic_waits": "Nothing was deferred: another job has the queueing lock or the unique key.",
     "periodic_failed": "Nothing was deferred: the code of the task raised an error, which the log has.",
     "unchanged": "Nothing changed: the job is no longer in a state that allows this.",
-    "failed": "Nothing changed: the database refused the action or could not be reached.",
+    "failed": "Not done.",
+    **{f"failed_{trouble}": f"Not done. {text}" for trouble, text in PROBLEMS.items()},
+    "failed_away": "The database cannot be reached. Before you try again, look whether something changed.",
+    "failed_slow": "Not done. The action took too long, and the database stopped it.",
+    "failed_value": "Not done. The database does not accept a value of the form.",
     "none": "No job was selected.",
     "selected": "The selected jobs were changed.",
     "some": "Some of the selected jobs were changed. The others are no longer in a state that allows this.",

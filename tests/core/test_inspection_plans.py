@@ -77,6 +77,10 @@ def test_the_overview_reads_no_more_than_its_limits(full: sa.Connection) -> None
     check(explain(full, inspection.load_overview), buffers=30_000, rows=10_001)
 
 
+def test_the_head_of_a_page_reads_no_jobs(full: sa.Connection) -> None:
+    check(explain(full, inspection.load_server_state), buffers=20, rows=0)
+
+
 def test_the_queues_read_no_more_than_their_limits(full: sa.Connection) -> None:
     check(explain(full, inspection.load_queues, ["default"]), buffers=60_000, rows=100_100)
 

@@ -10,8 +10,10 @@ import sqlalchemy as sa
 
 import procrastinate
 from procrastinate.dashboard import Access
+from procrastinate.dashboard.calls import Trouble
 from procrastinate.dashboard.dashboard import Dashboard
 from procrastinate.dashboard.messages import Request, Response
+from procrastinate.dashboard.visit import DONE
 from tests.documentation.shell import free_port
 
 PAGES = ("", "jobs", "queues", "tasks", "failures", "locks", "periodic", "workers", "operations", "doctor", "system")
@@ -24,9 +26,9 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
         yield
 
 
-def _get(url: str, path: str) -> Response:
+def _get(url: str, path: str, query: str = "") -> Response:
     with procrastinate.App(connector=url).open() as app:
-        return Dashboard(app).handle(Request(method="GET", path=path, access=Access.everything()))
+        return Dashboard(app).handle(Request(method="GET", path=path, query=query, access=Access.everything()))
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -127,16 +129,112 @@ def _panel(text: str, name: str) -> str:
     return text[text.index(f' id="{name}" ') :].partition("</section>")[0]
 
 
-def test_an_action_that_the_database_refuses_changes_nothing(reader_url: str, engine: sa.Engine) -> None:
+def test_an_action_that_the_database_refuses_changes_nothing_and_says_why(reader_url: str, engine: sa.Engine) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql("INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('q', 't')")
-    headers = {"sec-fetch-site": "same-origin"}
-    request = Request(method="POST", path="jobs/1/cancel", headers=headers, access=Access.everything())
-    with procrastinate.App(connector=reader_url).open() as app:
-        response = Dashboard(app).handle(request)
-    assert dict(response.headers)["Location"] == "../../jobs/1?done=failed"
+    response = _post(reader_url, "jobs/1/cancel")
+    assert dict(response.headers)["Location"] == "../../jobs/1?done=failed_rights"
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT status::text FROM procrastinate_jobs").scalar_one() == "todo"
+    text = _get(reader_url, "jobs/1", "done=failed_rights").body.decode()
+    assert "Not done. The database role may not do this. Grant it the rights" in text
+
+
+def _post(url: str, path: str, form: str = "") -> Response:
+    headers = {"sec-fetch-site": "same-origin"}
+    request = Request(method="POST", path=path, headers=headers, body=form.encode(), access=Access.everything())
+    with procrastinate.App(connector=url).open() as app:
+        return Dashboard(app).handle(request)
+
+
+def test_an_action_that_waits_for_too_long_says_so(database_url: str, engine: sa.Engine) -> None:
+    url = sa.make_url(database_url).update_query_dict({"options": "-c statement_timeout=300"})
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('q', 't')")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("SELECT FROM procrastinate_jobs FOR UPDATE")
+        response = _post(url.render_as_string(hide_password=False), "jobs/1/cancel")
+    assert dict(response.headers)["Location"] == "../../jobs/1?done=failed_slow"
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "page"),
+    [
+        ("jobs/1/cancel", "", "../../jobs/1"),
+        ("jobs/selected", "action=cancel&job=1", "../jobs"),
+        ("queues/pause", "queue=q", "../queues"),
+        ("queues/pause", "queue=q&minutes=15", "../queues"),
+        ("queues/resume", "queue=q", "../queues"),
+        ("workflows/1/cancel", "", "../../workflows/1"),
+    ],
+)
+def test_an_action_on_a_read_only_database_says_so(
+    database_url: str, engine: sa.Engine, path: str, form: str, page: str
+) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('q', 't')")
+        connection.exec_driver_sql(
+            "INSERT INTO procrastinate_workflows (root_id, name, kind, if_failed) VALUES (1, 'w', 'workflow', 'cancel')"
+        )
+    location = dict(_post(_read_only(database_url), path, form).headers)["Location"]
+    assert location == f"{page}?done=failed_read_only"
+
+
+def _read_only(url: str) -> str:
+    url_of_role = sa.make_url(url).update_query_dict({"options": "-c default_transaction_read_only=on"})
+    return url_of_role.render_as_string(hide_password=False)
+
+
+def test_an_action_on_a_database_that_is_away_does_not_claim_that_nothing_changed() -> None:
+    response = _post(f"postgresql+psycopg://someone@127.0.0.1:{free_port()}/nowhere?connect_timeout=2", "jobs/1/cancel")
+    assert dict(response.headers)["Location"] == "../../jobs/1?done=failed_away"
+    assert DONE["failed_away"].endswith("look whether something changed.")
+
+
+def test_every_trouble_of_an_action_has_its_message() -> None:
+    assert {f"failed_{trouble}" for trouble in Trouble} <= set(DONE)
+
+
+@pytest.mark.parametrize("page", ["jobs", "jobs/1", "queues", "workflows"])
+def test_a_database_that_takes_no_changes_is_offered_none(
+    reader_url: str, database_url: str, engine: sa.Engine, page: str
+) -> None:
+    """A role that may only read, and settings that allow no changes, are found without an option."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('q', 't')")
+    offered = _get(database_url, page).body.decode()
+    assert 'method="post"' in offered or page == "workflows"
+    for url in (reader_url, _read_only(database_url)):
+        text = _get(url, page).body.decode()
+        assert "</svg> read-only</span>" in text
+        assert "<button>" not in text
+        assert "data-confirm" not in text
+
+
+def test_the_head_of_each_page_names_the_database_and_counts_paused_queues(
+    database_url: str, engine: sa.Engine
+) -> None:
+    name = sa.make_url(database_url).database
+    assert name is not None
+    head = _head(_get(database_url, "tasks").body.decode())
+    assert name in head
+    assert "paused" not in head
+    with engine.begin() as connection:
+        pause = "INSERT INTO procrastinate_paused_queues (queue_name, paused_until) VALUES"
+        connection.exec_driver_sql(f"{pause} ('a', NULL), ('ended', now() - interval '1 hour')")
+    assert "1 queue paused" in _head(_get(database_url, "tasks").body.decode())
+
+
+def test_a_role_that_may_not_read_the_pauses_sees_the_rest_of_the_head(
+    reader_of: Callable[[str], str], database_url: str
+) -> None:
+    head = _head(_get(reader_of("procrastinate_paused_queues"), "tasks").body.decode())
+    assert str(sa.make_url(database_url).database) in head
+    assert "read-only" in head
+
+
+def _head(text: str) -> str:
+    return text.partition('id="head"')[2].partition('<form class="pq-search"')[0]
 
 
 def test_the_doctor_says_that_the_tables_are_missing(empty_database_url: str) -> None:

@@ -126,5 +126,5 @@ def test_hooks_see_that_the_database_refuses_the_job(app: procrastinate.App, eng
         connection.exec_driver_sql(
             "CREATE TRIGGER refuses BEFORE INSERT ON procrastinate_jobs FOR EACH ROW EXECUTE FUNCTION refuses()"
         )
-    assert press(app, "report") == "failed"
+    assert press(app, "report") == "failed_rights"
     assert seen == ["ConnectorException"]

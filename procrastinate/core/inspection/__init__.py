@@ -36,6 +36,7 @@ from procrastinate.core.inspection.records import (
     QueueState,
     Schedule,
     Schedules,
+    ServerState,
     System,
     TableSize,
     TaskHour,
@@ -45,6 +46,7 @@ from procrastinate.core.inspection.records import (
     Workers,
     WorkerState,
 )
+from procrastinate.core.inspection.server_state import load_server_state
 from procrastinate.core.inspection.system import load_system
 from procrastinate.core.inspection.tasks import load_tasks
 from procrastinate.core.inspection.tick_reasons import TickExplanation, TickQuestion, explain_tick
@@ -82,6 +84,7 @@ __all__ = [
     "RunTotals",
     "Schedule",
     "Schedules",
+    "ServerState",
     "System",
     "TableSize",
     "TaskHour",
@@ -109,6 +112,7 @@ __all__ = [
     "load_overview",
     "load_periodic",
     "load_queues",
+    "load_server_state",
     "load_system",
     "load_tasks",
     "load_waiting_calls",

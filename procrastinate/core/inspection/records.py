@@ -421,6 +421,26 @@ class TableSize:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ServerState:
+    """What the head of each page says of the database.
+
+    ``may_change_jobs`` is false if the role may not update jobs. ``paused_queues`` is the number of pauses that last.
+    """
+
+    now: datetime.datetime
+    database: str
+    is_standby: bool
+    is_read_only: bool
+    may_change_jobs: bool
+    paused_queues: Count
+
+    @property
+    def takes_changes(self) -> bool:
+        """True if this role can change jobs here."""
+        return self.may_change_jobs and not (self.is_standby or self.is_read_only)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class System:
     """The database of the queue."""
 

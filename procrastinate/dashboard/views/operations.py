@@ -127,7 +127,8 @@ def change_operation(visit: Visit, operation_id: int, name: str) -> Calls[Respon
         yield from _work(operation_id)
     else:
         cancelled = yield from call(bulk.cancel_bulk_operation, operation_id)
-        record(
-            visit, "operation_cancel", operation=operation_id, outcome="cancelled" if cancelled.value else "unchanged"
-        )
+        outcome = "failed" if cancelled.problem else "cancelled" if cancelled.value else "unchanged"
+        record(visit, "operation_cancel", operation=operation_id, outcome=outcome)
+        if cancelled.problem:
+            return visit.go_to(f"operations/{operation_id}", done=cancelled.failure)
     return visit.go_to(f"operations/{operation_id}")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime
 import urllib.parse
+from typing import Any
 
 from procrastinate import core, exceptions
 from procrastinate._checks.names import check_name
 from procrastinate.core.inspection import load_system
 from procrastinate.dashboard.access import Permission
 from procrastinate.dashboard.actions import record
-from procrastinate.dashboard.calls import Calls, call
+from procrastinate.dashboard.calls import Calls, Loaded, call
 from procrastinate.dashboard.messages import Response
 from procrastinate.dashboard.visit import Visit
 
@@ -25,18 +26,20 @@ def pause(visit: Visit) -> Calls[Response]:
     refused = _refusal(visit, name)
     if refused is not None:
         return refused
-    until, problem = None, None
+    until: datetime.datetime | None = None
+    failed: Loaded[Any] | None = None
     minutes = visit.request.form.get("minutes", "")
     if minutes in LASTS and minutes:
         system = yield from call(load_system)
-        problem = system.problem
+        failed = system if system.problem else None
         until = system.value.now + datetime.timedelta(minutes=int(minutes)) if system.value else None
-    if problem is None:
+    if failed is None:
         reason = visit.request.form.get("reason", "").replace("\0", "")[:_LONGEST_REASON].strip() or None
         by = visit.request.access.user or None
-        problem = (yield from call(core.pause_queue, name, reason=reason, until=until, by=by)).problem
-    record(visit, "pause", queue=name, outcome="failed" if problem else "pause")
-    return visit.go_to("queues", done="failed" if problem else "pause")
+        paused = yield from call(core.pause_queue, name, reason=reason, until=until, by=by)
+        failed = paused if paused.problem else None
+    record(visit, "pause", queue=name, outcome="failed" if failed else "pause")
+    return visit.go_to("queues", done=failed.failure if failed else "pause")
 
 
 def resume(visit: Visit) -> Calls[Response]:
@@ -48,7 +51,8 @@ def resume(visit: Visit) -> Calls[Response]:
     answer = yield from call(core.resume_queue, name)
     outcome = "failed" if answer.problem is not None else "resume" if answer.value else "unchanged"
     record(visit, "resume", queue=name, outcome=outcome)
-    return visit.go_to("queues", done="queue_unchanged" if outcome == "unchanged" else outcome)
+    codes = {"unchanged": "queue_unchanged", "failed": answer.failure}
+    return visit.go_to("queues", done=codes.get(outcome, outcome))
 
 
 def _queue(visit: Visit) -> str:

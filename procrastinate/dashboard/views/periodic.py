@@ -14,7 +14,7 @@ from procrastinate.core.inspection import Schedule
 from procrastinate.core.tries import Tries
 from procrastinate.dashboard.access import Permission
 from procrastinate.dashboard.actions import record
-from procrastinate.dashboard.calls import Call, Calls, call, logger
+from procrastinate.dashboard.calls import Call, Calls, Loaded, call, logger
 from procrastinate.dashboard.cron_words import describe_cron
 from procrastinate.dashboard.messages import Response
 from procrastinate.dashboard.visit import Visit
@@ -68,20 +68,31 @@ def run_now(visit: Visit) -> Calls[Response]:
     if task is None:
         return visit.refuse(404, "No such schedule", "This program does not declare the schedule.")
     outcome, jobs = "failed", []
+    failed: Loaded[Any] = Loaded()
     clock = yield from call(core.read_clock)
-    if clock.value is not None:
+    if clock.value is None:
+        failed = clock
+    else:
         try:
             jobs = yield from _defer(visit, task, int(clock.value))
             outcome = "run_periodic" if jobs else "failed"
         except exceptions.AlreadyEnqueued:
             outcome = "periodic_waits"
-        except exceptions.ConnectorException:  # it is logged
-            outcome = "failed"
+        except exceptions.ConnectorException as error:  # it is logged
+            failed = error.__cause__.answer if isinstance(error.__cause__, _Refusal) else Loaded()
         except Exception:  # functions of the program make locks and keys
             logger.exception("A job of the periodic task %s cannot be deferred", name, extra={"action": "run_periodic"})
             outcome = "periodic_failed"
     record(visit, "run_periodic", jobs=jobs, task=name, periodic_id=periodic_id, outcome=outcome)
-    return visit.go_to("periodic", done=outcome)
+    return visit.go_to("periodic", done=failed.failure if failed.problem else outcome)
+
+
+class _Refusal(Exception):
+    """The cause of the exception that hooks see if the database has not stored the job."""
+
+    def __init__(self, answer: Loaded[Any]) -> None:
+        super().__init__(answer.problem)
+        self.answer = answer
 
 
 def _defer(visit: Visit, task: PeriodicTask[Any, Any, Any], timestamp: int) -> Calls[list[int]]:
@@ -116,5 +127,5 @@ def _follow(tries: Tries[list[int]]) -> Calls[list[int]]:
         loaded = yield Call(asked.operation, asked.arguments, dict(asked.options))
         if loaded.problem is not None:
             tries.close()
-            raise exceptions.ConnectorException(loaded.problem)
+            raise exceptions.ConnectorException(loaded.problem) from _Refusal(loaded)
         answer = loaded.value

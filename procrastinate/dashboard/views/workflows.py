@@ -108,12 +108,12 @@ def change_workflow(visit: Visit, workflow_id: int, name: str) -> Calls[Response
     done = yield from (_retry(workflow_id) if name == "retry" else _cancel(workflow_id))
     outcome = "failed" if done.problem else f"workflow_{name}" if done.value else "workflow_unchanged"
     record(visit, f"workflow_{name}", workflow=workflow_id, outcome=outcome)
-    return visit.go_to(f"workflows/{workflow_id}", done=outcome)
+    return visit.go_to(f"workflows/{workflow_id}", done=done.failure if outcome == "failed" else outcome)
 
 
 def _retry(workflow_id: int) -> Calls[Loaded[bool]]:
     answer = yield from call(core.retry_workflow, workflow_id)
-    return Loaded(bool(answer.value), answer.problem)
+    return Loaded(bool(answer.value), answer.problem, answer.trouble)
 
 
 def _cancel(workflow_id: int) -> Calls[Loaded[bool]]:
@@ -124,4 +124,4 @@ def _cancel(workflow_id: int) -> Calls[Loaded[bool]]:
     while True:
         some = yield from call(core.cancel_steps, workflow_id=workflow_id)
         if not some.value:
-            return Loaded(True, some.problem)
+            return Loaded(True, some.problem, some.trouble)
