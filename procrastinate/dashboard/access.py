@@ -30,6 +30,8 @@ class Permission(enum.StrEnum):
     """Delete a job that has ended."""
     PAUSE = "pause"
     """Pause and resume queues."""
+    LIMIT = "limit"
+    """Set and reset the numbers of limits."""
     BULK = "bulk"
     """Change all jobs that match a search."""
 

@@ -131,7 +131,9 @@ def _object_of(details: dict[str, Any]) -> str:
     """Return the words by which the log names what an action changes."""
     if details.get("jobs"):
         return str(details["jobs"])
-    named = [f"{key} {described(details[key])}" for key in ("queue", "workflow", "operation") if key in details]
+    named = [
+        f"{key} {described(details[key])}" for key in ("queue", "limit", "workflow", "operation") if key in details
+    ]
     return " ".join(named)
 
 

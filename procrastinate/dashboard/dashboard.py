@@ -16,7 +16,7 @@ from procrastinate.dashboard.head import with_head
 from procrastinate.dashboard.messages import LONGEST_BODY, Request, Response, plain, quoted_name, redirect
 from procrastinate.dashboard.origin import refusal
 from procrastinate.dashboard.redaction import Redact, hide_keys, hides_keys_only
-from procrastinate.dashboard.views import job, jobs, lists, operations, overview, pauses, periodic, workflows
+from procrastinate.dashboard.views import job, jobs, limits, lists, operations, overview, pauses, periodic, workflows
 from procrastinate.dashboard.visit import Settings, Visit
 
 View: TypeAlias = "Callable[..., Calls[Response]]"
@@ -29,6 +29,7 @@ _PAGES: dict[str, View] = {
     "tasks": lists.tasks,
     "failures": lists.failures,
     "locks": lists.locks,
+    "limits": limits.limits,
     "periodic": periodic.periodic,
     "workers": lists.workers,
     "system": lists.system,
@@ -41,6 +42,8 @@ _CHANGES: dict[str, View] = {
     "operations/start": operations.start,
     "queues/pause": pauses.pause,
     "queues/resume": pauses.resume,
+    "limits/set": limits.set_numbers,
+    "limits/reset": limits.reset_numbers,
     "periodic/run": periodic.run_now,
 }
 _JOB = re.compile(r"jobs/([0-9]{1,18})")

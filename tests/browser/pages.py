@@ -11,13 +11,14 @@ from selenium.webdriver.common.by import By
 from procrastinate.core import bulk
 from procrastinate.core.inspection import JobSearch, JobState
 from tests.dashboard.hosts import Served
+from tests.dashboard.sample import LIMIT, LIMITED_JOBS
 
 PAGES = {
     "overview": "", "jobs": "jobs", "failed": "jobs?state=failed", "job": "jobs/17",
     "workflows": "workflows", "workflow": "workflows/1", "queues": "queues",
-    "tasks": "tasks", "failures": "failures", "locks": "locks", "periodic": "periodic", "workers": "workers",
-    "operations": "operations", "preview": "operations/new?action=retry&state=failed", "system": "system",
-    "doctor": "doctor",
+    "tasks": "tasks", "failures": "failures", "locks": "locks", "limits": "limits", "periodic": "periodic",
+    "workers": "workers", "operations": "operations", "preview": "operations/new?action=retry&state=failed",
+    "system": "system", "doctor": "doctor",
 }  # fmt: skip
 
 MISSING = "jobs/999999999"
@@ -65,10 +66,17 @@ def make_states(engine: sa.Engine) -> dict[str, str]:
                 ),
                 {"id": running, "kind": kind, "content": content},
             )
+        for key in ("customer 7", "customer 8"):
+            for number in (8, 1):
+                connection.exec_driver_sql(LIMITED_JOBS.format(name="'api'", key=f"'{key}'", number=number))
+        connection.exec_driver_sql(LIMIT.format(name="'api'"))
+        connection.exec_driver_sql("UPDATE procrastinate_limits SET set_concurrency = 3")
         operation = bulk.start_bulk_operation(connection, "retry", JobSearch(state=JobState.FAILED), expected=9)
     return {
         "running": f"jobs/{running}",
         "waiting": f"jobs/{waiting}",
         "missing": MISSING,
+        "limit": "limits?name=api",
+        "limit-key": "limits?name=api&key=customer+7",
         "operation": f"operations/{operation}",
     }

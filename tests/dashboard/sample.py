@@ -110,6 +110,19 @@ _STATEMENTS = (
     """,
 )
 
+LIMIT = """
+    INSERT INTO procrastinate_limits (name, concurrency, total, rates) VALUES ({name}, 2, 20, '10/1.0 500/3600.0')
+"""
+LIMITED_JOBS = """
+    INSERT INTO procrastinate_jobs
+        (queue_name, task_name, status, worker_id, limit_name, limit_key, readiness, scheduled_at)
+    SELECT 'api', 'shop.api.call', CASE WHEN n <= 2 THEN 'doing' ELSE 'todo' END::procrastinate_job_status,
+        CASE WHEN n <= 2 THEN -7001 END, {name}, {key}, CASE WHEN n <= 2 THEN 0 ELSE 3 END,
+        CASE WHEN n > 2 THEN now() END
+    FROM generate_series(1, {number}) AS n
+"""
+"""Two jobs with a slot, and others in line."""
+
 _HOSTILE_STATEMENTS = (
     f"""
     INSERT INTO procrastinate_jobs (queue_name, task_name, args, lock, queueing_lock) VALUES
@@ -125,6 +138,9 @@ _HOSTILE_STATEMENTS = (
     INSERT INTO procrastinate_jobs (queue_name, task_name, status, finished_at)
     VALUES ('old', 'shop.old', 'failed', '-infinity')
     """,
+    LIMIT.format(name=f"'{_HOSTILE}'"),
+    LIMITED_JOBS.format(name=f"'{_HOSTILE}'", key=f"'{_HOSTILE}'", number=5),
+    LIMITED_JOBS.format(name="E'no\\u202E definition\\u0007'", key="''", number=1),
     f"""
     INSERT INTO procrastinate_errors (job_id, attempt, exception_class, message, traceback)
     SELECT max(id), 1, '{_HOSTILE}', '{_HOSTILE}', E'{_HOSTILE}\\n\\u202E' FROM procrastinate_jobs

@@ -16,7 +16,20 @@ from procrastinate.dashboard.messages import Request, Response
 from procrastinate.dashboard.visit import DONE
 from tests.documentation.shell import free_port
 
-PAGES = ("", "jobs", "queues", "tasks", "failures", "locks", "periodic", "workers", "operations", "doctor", "system")
+PAGES = (
+    "",
+    "jobs",
+    "queues",
+    "tasks",
+    "failures",
+    "locks",
+    "limits",
+    "periodic",
+    "workers",
+    "operations",
+    "doctor",
+    "system",
+)
 
 
 @pytest.fixture(autouse=True)

@@ -28,6 +28,9 @@ PAGES = (
     "tasks",
     "failures",
     "locks",
+    "limits",
+    "limits?name=%3Cscript%3Ealert(1)%3C/script%3E",
+    "limits?name=%3Cscript%3Ealert(1)%3C/script%3E&key=%3Cscript%3Ealert(1)%3C/script%3E",
     "periodic",
     "workers",
     "operations",
@@ -35,7 +38,9 @@ PAGES = (
     "system",
 )
 _LINK = re.compile(r'(?:href|src|action)="([^"]*)"')
-_ACTION = re.compile(r"/(jobs/(selected|\d+/\w+)|workflows/\d+/\w+|queues/(pause|resume)|periodic/run)$")
+_ACTION = re.compile(
+    r"/(jobs/(selected|\d+/\w+)|workflows/\d+/\w+|queues/(pause|resume)|limits/(set|reset)|periodic/run)$"
+)
 """Addresses that forms are sent to."""
 
 

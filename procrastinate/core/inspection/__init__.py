@@ -12,6 +12,15 @@ from procrastinate.core.inspection.explanation_types import CheckResult, Explana
 from procrastinate.core.inspection.failures import load_failures
 from procrastinate.core.inspection.figures import Figures, RunTotals, WorkerFigures, count_startable, load_figures
 from procrastinate.core.inspection.job import load_job, load_job_logs, load_whole_arguments
+from procrastinate.core.inspection.limit_records import (
+    JobOfLimit,
+    LimitKeyDetails,
+    LimitKeys,
+    LimitKeyState,
+    Limits,
+    LimitState,
+)
+from procrastinate.core.inspection.limits import load_limit, load_limit_key, load_limits
 from procrastinate.core.inspection.listing import JobSearch, list_jobs_page
 from procrastinate.core.inspection.locks import load_locks
 from procrastinate.core.inspection.overview import load_overview
@@ -67,9 +76,15 @@ __all__ = [
     "Figures",
     "HeldKey",
     "JobDetails",
+    "JobOfLimit",
     "JobSearch",
     "JobState",
     "JobsPage",
+    "LimitKeyDetails",
+    "LimitKeyState",
+    "LimitKeys",
+    "LimitState",
+    "Limits",
     "ListedJob",
     "LockState",
     "Locks",
@@ -108,6 +123,9 @@ __all__ = [
     "load_figures",
     "load_job",
     "load_job_logs",
+    "load_limit",
+    "load_limit_key",
+    "load_limits",
     "load_locks",
     "load_overview",
     "load_periodic",

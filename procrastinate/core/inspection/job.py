@@ -66,6 +66,8 @@ _JOB: sa.Select[Any] = sa.select(
     _progress(moment(job_reports.c.at)).label("progress_at"),
     sa.select(workflows.c.root_id).where(workflows.c.id == jobs.c.workflow_id).scalar_subquery().label("root_id"),
     jobs.c.step,
+    jobs.c.limit_name,
+    jobs.c.limit_key,
 ).where(jobs.c.id == _JOB_ID)
 
 
@@ -150,6 +152,8 @@ def load_job(connection: sa.Connection, now: datetime.datetime, job_id: int) -> 
         else to_progress(Status(row.status), job.attempts, row.progress_at, row.progress),
         workflow_id=row.root_id,
         step=row.step,
+        limit_name=row.limit_name,
+        limit_key=row.limit_key,
     )
 
 

@@ -59,15 +59,7 @@ def read_limit(connection: sa.Connection, name: str, key: str, queue: str) -> Li
     held_off_until = read_hold_offs(connection, name, [key]).get(key)
     of_limit: sa.Select[Any] = sa.select(weight_of().label("weight")).where(holds_slot(), jobs.c.limit_name == name)
     of_key = of_limit.where(jobs.c.limit_key == key)
-    oldest = (
-        sa.select(jobs.c.id, sa.extract("epoch", sa.func.now() - sa.func.max(events.c.at)).label("age"))
-        .join(events, events.c.job_id == jobs.c.id)
-        .where(holds_slot(), jobs.c.limit_name == name, jobs.c.limit_key == key, events.c.at <= sa.func.now())
-        .group_by(jobs.c.id)
-        .order_by(jobs.c.id)
-        .limit(1)
-    )
-    first = connection.execute(oldest).one_or_none()
+    oldest_id, oldest_age = _read_oldest(connection, name, key)
     in_all = _count_slots(connection, of_limit)
     return LimitFacts(
         concurrency=terms.concurrency,
@@ -78,12 +70,27 @@ def read_limit(connection: sa.Connection, name: str, key: str, queue: str) -> Li
         capacity=terms.capacity,
         heaviest=terms.heaviest,
         next_weight=next_weight,
-        oldest_id=None if first is None else first.id,
-        oldest_age=None if first is None else float(first.age),
+        oldest_id=oldest_id,
+        oldest_age=oldest_age,
         next_start=start,
         next_start_in=0.0 if start is None else (start - row.now).total_seconds(),
         held_off_for=None if held_off_until is None else (held_off_until - row.now).total_seconds(),
     )
+
+
+def _read_oldest(connection: sa.Connection, name: str, key: str) -> tuple[int | None, float | None]:
+    """Return the job with the lowest id that has a slot, among the first 10,001, and the seconds since its last event.
+
+    A join with the events would read those of all jobs, if PostgreSQL has no statistics or expects many jobs.
+    """
+    of_key = sa.select(jobs.c.id).where(holds_slot(), jobs.c.limit_name == name, jobs.c.limit_key == key)
+    holders = first_rows(of_key.order_by(jobs.c.limit_name, jobs.c.limit_key), COUNTED + 1, "holders")
+    first = connection.execute(sa.select(sa.func.min(holders.c.id))).scalar_one()
+    if first is None:
+        return None, None
+    age: Any = sa.cast(sa.extract("epoch", sa.func.now() - sa.func.max(events.c.at)), sa.Double())
+    of_job = sa.select(age).where(events.c.job_id == first, events.c.at <= sa.func.now())
+    return first, connection.execute(of_job).scalar_one()
 
 
 def _read_next_weight(connection: sa.Connection, name: str, key: str, heaviest: int) -> int:

@@ -153,7 +153,7 @@ class JobDetails:
     for. ``line`` is the number of jobs in front of it for that lock, or behind it if it has the lock. ``unique_key`` is
     ``None`` if the job is not unique, or another job has taken its key. ``progress`` is what the run under way, or else
     the last one, says of itself. ``workflow_id`` is the workflow that it is a step of. ``meta`` is JSON text, or
-    ``None`` without metadata.
+    ``None`` without metadata. ``limit_name`` and ``limit_key`` are ``None`` without a limit.
     """
 
     now: datetime.datetime
@@ -172,6 +172,8 @@ class JobDetails:
     meta: str | None
     progress: JobProgress | None
     unique_key: HeldKey | None = None
+    limit_name: str | None = None
+    limit_key: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -99,9 +99,17 @@ def job(visit: Visit, job_id: int) -> Calls[Response]:
         most_logs=_SHOWN_LOGS,
         hidden=HIDDEN,
         is_known=visit.app.find_task(task_name) is not None,
+        limit_link=_limit_link(visit, details),
         actions=allowed(visit, details.job, is_lost=is_lost(details)),
         states=JobState,
     )
+
+
+def _limit_link(visit: Visit, details: JobDetails) -> str | None:
+    """Return the address of the key of the job's limit."""
+    if details.limit_name is None:
+        return None
+    return visit.link("limits", name=details.limit_name, key=details.limit_key or "")
 
 
 def _missing(visit: Visit, job_id: int, problem: str | None) -> Calls[Response]:
@@ -110,7 +118,7 @@ def _missing(visit: Visit, job_id: int, problem: str | None) -> Calls[Response]:
     if problem is not None:
         return visit.refuse(503, title, problem)
     why = yield from call(inspection.explain_job, job_id, revisions=known_revisions())
-    return visit.page("job_missing.html", title, status=404, why=why)
+    return visit.page("job_missing.html", title, status=404, why=why, limit_link=None)
 
 
 def is_lost(details: JobDetails) -> bool:
