@@ -7,7 +7,6 @@ import datetime
 import re
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -27,14 +26,6 @@ from tests.worker.running import Queue, Workers, WorkerThread, happens, until
 
 LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 OFTEN: dict[str, Any] = {"update_heartbeat_interval": 0.05, "stalled_worker_timeout": 30}
-
-
-@pytest.fixture
-def other(database_url: str) -> Iterator[psycopg.Connection[Any]]:
-    """Return the connection of a user who leaves a transaction open."""
-    with psycopg.connect(libpq_url(database_url), application_name="a user") as connection:
-        yield connection
-        connection.rollback()
 
 
 async def code(app: App, job_id: int) -> str:
