@@ -332,6 +332,16 @@ def test_a_ready_job_that_a_free_worker_leaves_alone_is_a_fault(engine: sa.Engin
     assert found(engine) == {}
 
 
+def test_a_job_that_has_just_been_promoted_is_no_fault(engine: sa.Engine, connection: sa.Connection) -> None:
+    defer(connection, scheduled_at="now() - interval '1 hour'")
+    connection.exec_driver_sql("UPDATE procrastinate_events SET at = now() - interval '1 hour'")
+    register(connection)
+    connection.exec_driver_sql("UPDATE procrastinate_jobs SET readiness = 1")
+    assert found(engine) == {}
+    connection.exec_driver_sql("UPDATE procrastinate_events SET at = now() - interval '1 minute'")
+    assert found(engine) == {"jobs-left-alone": Severity.FAULT}
+
+
 def test_a_worker_that_was_free_before_the_job_was_ready_is_no_fault(
     engine: sa.Engine, connection: sa.Connection
 ) -> None:

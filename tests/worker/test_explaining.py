@@ -641,12 +641,76 @@ async def test_a_worker_that_was_last_heard_before_the_job_was_ready_is_no_fault
     assert await code(app, job_id) == "soon"
 
 
-async def test_a_job_that_has_just_got_its_lock_is_no_fault(app: App, queue: Queue) -> None:
-    job_id = await app.configure_task("t", lock="k").defer_async()
+JUST_READY: dict[str, dict[str, Any]] = {
+    "a lock": {"lock": "k"},
+    "a schedule": {"schedule_at": LONG_AGO},
+    "a limit": {"limit_name": "api", "limit_key": ""},
+}
+
+
+@pytest.mark.parametrize("options", JUST_READY.values(), ids=JUST_READY)
+async def test_a_job_that_has_just_become_ready_is_no_fault(app: App, queue: Queue, options: dict[str, Any]) -> None:
+    """The free worker has sent its heartbeat after the defer, and before the promotion or the admission."""
+    core.define_limits(queue.connection, [core.LimitDefinition(name="api", concurrency=1)])
+    values = dict(options)
+    scheduled_at = values.pop("schedule_at", None)
+    job_id = core.defer_job(queue.connection, new_job(scheduled_at=scheduled_at, **values))
+    assert job_id is not None
     queue.sql("UPDATE procrastinate_events SET at = now() - interval '1 hour'")
-    await app.job_manager.promote_jobs()
     register(queue)
+    with queue.connection.engine.begin() as other:
+        core.admit_jobs(other)
+    await app.job_manager.promote_jobs()
+    assert (await app.inspect.explain_async(job_id)).state == "ready"
     assert await code(app, job_id) == "soon"
+
+
+async def test_a_job_of_a_pause_that_has_just_ended_is_no_fault(app: App, queue: Queue) -> None:
+    job_id = await app.configure_task("t").defer_async()
+    queue.sql("UPDATE procrastinate_events SET at = now() - interval '1 hour'")
+    register(queue, paused_queues=["default"])
+    assert await code(app, job_id) == "soon"
+
+
+async def test_a_job_that_has_had_its_lock_for_long_is_a_fault(app: App, queue: Queue) -> None:
+    """The end of the job before it handed over the lock, a minute ago."""
+    worker_id = register(queue)
+    first, second = await app.configure_task("t", lock="k").batch_defer_async({}, {})
+    await app.job_manager.promote_jobs()
+    await app.job_manager.fetch_job(None, worker_id)
+    await app.job_manager.promote_jobs()
+    assert await code(app, second) == "lock-held"
+    await app.job_manager.finish_job_by_id_async(first, Status.SUCCEEDED, delete_job=False)
+    queue.sql("UPDATE procrastinate_workers SET last_heartbeat = now()")
+    assert await code(app, second) == "soon"
+    with queue.connection.engine.begin() as moved:
+        moved.exec_driver_sql("UPDATE procrastinate_events SET at = at - interval '1 minute'")
+        moved.exec_driver_sql("UPDATE procrastinate_jobs SET priority = 1 WHERE status = 'todo'")
+    assert await code(app, second) == "left-alone"
+
+
+@pytest.mark.parametrize("beside", ["line-in-front", "not-listening"])
+async def test_what_else_is_true_does_not_hide_the_fault(app: App, queue: Queue, beside: str) -> None:
+    job_id = await app.configure_task("t").defer_async()
+    if beside == "line-in-front":
+        await app.configure_task("t", priority=5).defer_async()
+    register(queue, listens=beside != "not-listening")
+    assert await code(app, job_id) == beside
+    queue.sql("UPDATE procrastinate_events SET at = now() - interval '1 minute'")
+    assert beside in codes(await app.inspect.explain_async(job_id))
+    assert await code(app, job_id) == "left-alone"
+
+
+async def test_a_job_of_a_queue_that_moves_is_no_fault(app: App, queue: Queue) -> None:
+    """A worker in the middle of a long line may have a free slot at its heartbeat."""
+    first, _, job_id = await app.configure_task("t").batch_defer_async({}, {}, {})
+    queue.sql("UPDATE procrastinate_events SET at = now() - interval '1 hour'")
+    worker_id = register(queue, concurrency=5)
+    await app.job_manager.fetch_job(None, worker_id)
+    assert queue.status(first) is Status.DOING
+    assert await code(app, job_id) == "line-in-front"
+    queue.sql("UPDATE procrastinate_events SET at = now() - interval '1 hour'")
+    assert await code(app, job_id) == "left-alone"
 
 
 # The answer as a whole

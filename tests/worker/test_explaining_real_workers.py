@@ -382,7 +382,7 @@ async def test_a_job_that_a_free_worker_leaves_alone(app: App, workers: Workers,
     queue.sql("UPDATE procrastinate_events SET at = now() - interval '1 minute'")
     explanation = await becomes(app, job_id, "left-alone")
     assert explanation.headline.kind is ReasonKind.BLOCKED
-    assert "This is a fault of the queue" in explanation.headline.advice
+    assert "this is a fault of the queue" in explanation.headline.advice
 
 
 async def test_a_job_with_others_in_front_of_it(app: App, workers: Workers, queue: Queue, holding: Holding) -> None:

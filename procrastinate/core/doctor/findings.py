@@ -7,6 +7,8 @@ import datetime
 import enum
 from collections.abc import Collection
 
+from procrastinate.core.inspection.facts import POLL
+
 
 class Severity(enum.StrEnum):
     """How bad a finding is."""
@@ -83,7 +85,7 @@ class DoctorLimits:
     transaction_seconds:
         Age of a transaction that keeps vacuum from removing dead rows, in seconds.
     left_alone_seconds:
-        Time for which free workers leave a ready job alone, in seconds. It is longer than a poll and a heartbeat.
+        Time for which free workers leave a ready job alone, in seconds. By default that of a poll.
     dead_rows:
         Number of dead rows of a table, if it is also more than twice the number of live rows.
     large_table_rows:
@@ -98,7 +100,7 @@ class DoctorLimits:
 
     clock_seconds: float = 2.0
     transaction_seconds: float = 3600.0
-    left_alone_seconds: float = 30.0
+    left_alone_seconds: float = POLL
     dead_rows: int = 100_000
     large_table_rows: int = 1_000_000
     history_days: float = 30.0

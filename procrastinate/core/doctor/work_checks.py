@@ -12,6 +12,7 @@ from procrastinate.core.doctor.patient import Patient
 from procrastinate.core.inspection import catalogue_facts, facts
 from procrastinate.core.inspection.environment_reasons import KNOW_THE_TASK, UNKNOWN_TASKS_FAIL, resume_advice
 from procrastinate.core.inspection.facts import WorkerFacts
+from procrastinate.core.inspection.ready_since import read_movement
 from procrastinate.core.inspection.running_reasons import is_blocked
 from procrastinate.core.tables import jobs
 
@@ -181,25 +182,31 @@ def jobs_left_alone(patient: Patient) -> Iterator[Finding]:
     the worker should have taken it.
     """
     paused = {pause.queue_name for pause in work_facts.list_pauses(patient.connection)}
-    names = [queue.name for queue in patient.jobs_of_queues.queues if queue.ready.number]
+    names = [one.name for one in patient.jobs_of_queues.queues if one.ready.number and one.name not in paused]
+    heads = work_facts.list_heads(patient.connection, names)
+    movement = read_movement(patient.connection) if heads else None
     seen: set[str] = set()
-    for row in work_facts.list_ready_since(patient.connection, [name for name in names if name not in paused]):
-        if row.since is None or row.name in seen:
+    for job in heads:
+        since = None if movement is None else movement.ready_since(job.version)
+        if movement is None or since is None or job.queue_name in seen:
             continue
-        waited = (patient.now - row.since).total_seconds()
-        free = [one for one in patient.alive if one.serves(row.name) and one.was_free_after(row.since, facts.POLL)]
-        if free and waited > patient.limits.left_alone_seconds:
-            seen.add(row.name)
-            yield Finding(
-                code="jobs-left-alone",
-                severity=Severity.FAULT,
-                subject=row.name,
-                text=(
-                    f"Job {row.id} of the queue {row.name!r} has been ready for {duration(waited)}, "
-                    f"and the worker {_name(free[0])} is free and does not take it"
-                ),
-                advice=f"Ask `procrastinate why {row.id}`. If it finds no reason, report a fault of the queue",
-            )
+        waited = (patient.now - since).total_seconds()
+        free = [one for one in patient.alive if one.was_free_after(since, facts.POLL, job.queue_name)]
+        if not free or waited <= patient.limits.left_alone_seconds:
+            continue
+        if movement.moves(job.queue_name, job.priority, job.id):
+            continue
+        seen.add(job.queue_name)
+        yield Finding(
+            code="jobs-left-alone",
+            severity=Severity.FAULT,
+            subject=job.queue_name,
+            text=(
+                f"Job {job.id} of the queue {job.queue_name!r} has been ready for {duration(waited)}, "
+                f"and the worker {_name(free[0])} is free and does not take it"
+            ),
+            advice=f"Ask `procrastinate why {job.id}`. If it finds no reason, report a fault of the queue",
+        )
 
 
 def orphaned_jobs(patient: Patient) -> Iterator[Finding]:

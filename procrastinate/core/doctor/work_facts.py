@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from typing import Any
 
@@ -9,13 +10,13 @@ import sqlalchemy as sa
 
 from procrastinate.core.arrays import each_of
 from procrastinate.core.dead_workers import LEFT_BEHIND
-from procrastinate.core.enums import BECAME_READY
 from procrastinate.core.inspection.bounds import bounded_count, first_rows, moment
+from procrastinate.core.inspection.ready_since import RowVersion, newest_event_of, version_age
 from procrastinate.core.inspection.states import READY_OF_QUEUE, WALKS
 from procrastinate.core.inspection.workers import is_alive
 from procrastinate.core.job_states import ENDED, WAITING
 from procrastinate.core.pauses import lasts
-from procrastinate.core.tables import DOING, event_literal, events, is_ready_by_its_row, jobs, paused_queues, workers
+from procrastinate.core.tables import DOING, jobs, paused_queues, workers
 from procrastinate.core.tables import status_literal as literal
 from procrastinate.core.workflow_rows import SIGNAL_TASK
 
@@ -97,34 +98,48 @@ def list_pauses(connection: sa.Connection) -> list[Any]:
     return list(connection.execute(_PAUSES))
 
 
-def _ready_since() -> sa.Select[Any]:
-    """Return the query for the ready jobs at the head of each queue, and for the start of their wait.
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ReadyJob:
+    """A ready job at the head of its queue."""
 
-    Jobs with a lock are left out. No event says when another job gave them the lock.
-    """
+    queue_name: str
+    id: int
+    priority: int
+    version: RowVersion
+
+
+def _heads() -> sa.Select[Any]:
+    """Return the query for the ready jobs at the head of each queue, and for the versions of their rows."""
     name = each_of("names", sa.Text(), "name", name="queue")
+    columns = (jobs.c.id, jobs.c.priority, jobs.c.scheduled_at, version_age(jobs).label("age"))
     head = (
-        READY_OF_QUEUE.select(jobs.c.id, is_ready_by_its_row().label("has_no_lock"))
+        READY_OF_QUEUE.select(*columns)
         .where(jobs.c.queue_name == name.c.name)
         .correlate(name)
         .limit(sa.literal_column(str(_SAMPLED)))
         .lateral("head")
     )
-    since = (
-        sa.select(sa.func.max(events.c.at))
-        .where(events.c.job_id == head.c.id, events.c.type.in_([event_literal(type_) for type_ in BECAME_READY]))
-        .scalar_subquery()
-    )
-    ready = sa.select(name.c.name, head.c.id, moment(since).label("since")).select_from(name.join(head, sa.true()))
-    return ready.where(head.c.has_no_lock)
+    scheduled_at = moment(head.c.scheduled_at).label("scheduled_at")
+    ready = sa.select(name.c.name, head.c.id, head.c.priority, head.c.age, scheduled_at, *newest_event_of(head.c.id))
+    return ready.select_from(name.join(head, sa.true()))
 
 
-_READY_SINCE = _ready_since()
+_HEADS = _heads()
 
 
-def list_ready_since(connection: sa.Connection, queues: list[str]) -> list[Any]:
-    """Return the ready jobs without a lock at the head of each queue, with the time since when they are ready."""
-    return list(connection.execute(_READY_SINCE, {"names": queues}))
+def list_heads(connection: sa.Connection, queues: list[str]) -> list[ReadyJob]:
+    """Return the ready jobs at the head of each queue."""
+    return [
+        ReadyJob(
+            queue_name=row.name,
+            id=row.id,
+            priority=row.priority,
+            version=RowVersion(
+                age=row.age, event_at=row.event_at, event_age=row.event_age, scheduled_at=row.scheduled_at
+            ),
+        )
+        for row in connection.execute(_HEADS, {"names": queues})
+    ]
 
 
 def _oldest_end() -> sa.Select[Any]:

@@ -13,6 +13,7 @@ from procrastinate.core.health import clock_difference
 from procrastinate.core.inspection import facts, limit_facts
 from procrastinate.core.inspection.facts import JobFacts, WorkerFacts, workers_know_task
 from procrastinate.core.inspection.limit_facts import LimitFacts
+from procrastinate.core.inspection.ready_since import Movement, read_movement, read_version
 from procrastinate.core.inspection.workflow_facts import StepFacts, read_step
 
 
@@ -83,13 +84,16 @@ class Case:
         """By how many seconds the clock of this machine is ahead of the database's."""
         return clock_difference(self.connection)
 
-    @property
+    @functools.cached_property
+    def movement(self) -> Movement:
+        """The newest events and heartbeats."""
+        return read_movement(self.connection)
+
+    @functools.cached_property
     def ready_since(self) -> datetime.datetime | None:
-        """Since when the job is ready. ``None`` for a job with a lock: no event says when another job gave it up."""
-        job = self.row
-        if job.lock is not None or job.last_event_at is None:
-            return None
-        return max(job.last_event_at, job.scheduled_at or job.last_event_at)
+        """Since when the job is ready, at the latest. ``None`` if nothing tells it."""
+        version = read_version(self.connection, self.row)
+        return None if version is None else self.movement.ready_since(version)
 
     @functools.cached_property
     def step(self) -> StepFacts | None:

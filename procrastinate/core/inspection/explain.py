@@ -10,14 +10,13 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from procrastinate._durations import duration
 from procrastinate.core.inspection import facts
 from procrastinate.core.inspection.all_reasons import CHECKS, Check
 from procrastinate.core.inspection.bounds import load
 from procrastinate.core.inspection.case import Case
 from procrastinate.core.inspection.examination import attempt, name_of, reading_only
 from procrastinate.core.inspection.explanation_types import CheckResult, Explanation, Reason, ReasonKind
-from procrastinate.core.inspection.facts import POLL
+from procrastinate.core.inspection.left_alone import NO_EXCUSES, left_alone
 
 
 @load
@@ -39,11 +38,15 @@ def explain_job(
         state = "missing" if job is None else case.state
         reasons: list[Reason] = []
         results = [_make(case, check, reasons) for check in CHECKS[state]]
+        if state == "ready" and {reason.code for reason in reasons} <= NO_EXCUSES:
+            faults: list[Reason] = []
+            results.append(_make(case, left_alone, faults))
+            reasons = faults + reasons
     return Explanation(
         job_id=job_id,
         now=now,
         state=state,
-        reasons=tuple(reasons) or (_nothing_found(case),),
+        reasons=tuple(reasons) or (_soon(),),
         checks=tuple(results),
     )
 
@@ -57,14 +60,5 @@ def _make(case: Case, check: Check, reasons: list[Reason]) -> CheckResult:
     return CheckResult(name=name_of(check), found=None if reason is None else reason.code)
 
 
-def _nothing_found(case: Case) -> Reason:
-    since = case.ready_since if case.state == "ready" else None
-    if since is not None and any(worker.was_free_after(since, POLL) for worker in case.serving):
-        waited = (case.now - since).total_seconds()
-        return Reason(
-            code="left-alone",
-            kind=ReasonKind.BLOCKED,
-            text=f"The job has been ready for {duration(waited)}, a worker is free for it, and none takes it",
-            advice="This is a fault of the queue. Report it with the output of this command",
-        )
+def _soon() -> Reason:
     return Reason(code="soon", kind=ReasonKind.WAITS, text="Nothing stands in the way: a worker takes the job soon")

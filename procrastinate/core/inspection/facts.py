@@ -94,6 +94,8 @@ class WorkerFacts:
     error_after_fetch: bool
     heartbeat_at: datetime.datetime | None
     task_list: str | None
+    paused_queues: tuple[str, ...] | None
+    """The paused queues that the worker knew of at its last heartbeat."""
 
     @property
     def is_of_3x(self) -> bool:
@@ -111,9 +113,11 @@ class WorkerFacts:
             return None
         return self.concurrency - self.running - (self.lost_threads or 0)
 
-    def was_free_after(self, since: datetime.datetime, seconds: float) -> bool:
-        """Return true if a heartbeat at least so long after a time said that the worker was free and fetching."""
-        if self.heartbeat_at is None or self.state == "draining" or self.error_after_fetch or not (self.free or 0) > 0:
+    def was_free_after(self, since: datetime.datetime, seconds: float, queue: str) -> bool:
+        """Return true if a heartbeat at least so long after a time said that the worker was free for the queue."""
+        if self.heartbeat_at is None or self.state == "draining" or self.error_after_fetch or self.fetched_ahead:
+            return False
+        if not self.serves(queue) or queue in (self.paused_queues or ()) or not (self.free or 0) > 0:
             return False
         return (self.heartbeat_at - since).total_seconds() > seconds
 
@@ -190,7 +194,7 @@ _WORKERS = (
             workers.c[name]
             for name in (
                 "name", "queues", "concurrency", "state", "running", "running_ids", "fetched_ahead", "lost_threads",
-                "unwritten", "listens", "heartbeat_interval", "task_list",
+                "unwritten", "listens", "heartbeat_interval", "task_list", "paused_queues",
             )
         ),
         _seconds(workers.c.last_heartbeat - workers.c.loop_beat_at).label("loop_lag"),
@@ -211,7 +215,7 @@ def read_workers(connection: sa.Connection) -> tuple[WorkerFacts, ...]:
     found = []
     for row in connection.execute(_WORKERS):
         values = dict(row._mapping)
-        for name in ("queues", "running_ids"):
+        for name in ("queues", "running_ids", "paused_queues"):
             values[name] = None if values[name] is None else tuple(values[name])
         found.append(WorkerFacts(**values))
     return tuple(found)
