@@ -9,6 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 import procrastinate
+from procrastinate import core
+from procrastinate.alembic import revisions, upgrades
+from procrastinate.core.errors import sqlstate
 from procrastinate.dashboard import Access
 from procrastinate.dashboard.calls import Trouble
 from procrastinate.dashboard.dashboard import Dashboard
@@ -30,6 +33,8 @@ PAGES = (
     "doctor",
     "system",
 )
+PROBLEM = 'class="pq-problem"'
+"""What a panel has in the place of its content if it cannot be loaded."""
 
 
 @pytest.fixture(autouse=True)
@@ -140,6 +145,79 @@ def test_the_overview_calls_all_well_if_every_load_succeeds(database_url: str) -
 def _panel(text: str, name: str) -> str:
     """Return the section of a page with this id."""
     return text[text.index(f' id="{name}" ') :].partition("</section>")[0]
+
+
+def test_a_panel_whose_statement_takes_too_long_says_so_and_the_others_stay(
+    database_url: str, engine: sa.Engine
+) -> None:
+    """The statement of the panel waits for a lock, until its two seconds are over."""
+    with engine.connect() as locker, locker.begin():
+        locker.exec_driver_sql("LOCK TABLE procrastinate_errors IN ACCESS EXCLUSIVE MODE")
+        text = _get(database_url, "").body.decode()
+    slow = "took longer than two seconds and the query was stopped."
+    assert slow in _panel(text, "failures")
+    assert slow in _panel(text, "attention")
+    for panel in ("tiles", "queues"):
+        assert PROBLEM not in _panel(text, panel)
+
+
+@pytest.fixture
+def read_only_url(database_url: str, engine: sa.Engine) -> str:
+    """The URL of a database that takes no writes."""
+    name = sa.make_url(database_url).database
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('q', 't')")
+        connection.exec_driver_sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    return database_url
+
+
+@pytest.mark.parametrize("page", [*PAGES, "jobs/1"])
+def test_every_page_works_on_a_database_that_takes_no_writes(read_only_url: str, page: str) -> None:
+    response = _get(read_only_url, page)
+    assert response.status == 200
+    assert PROBLEM not in response.body.decode()
+
+
+def test_an_action_on_a_database_that_takes_no_writes_changes_nothing_and_logs_why(
+    read_only_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    headers = {"sec-fetch-site": "same-origin"}
+    request = Request(method="POST", path="jobs/1/cancel", headers=headers, access=Access.everything())
+    with (
+        caplog.at_level(logging.WARNING, logger="procrastinate.dashboard"),
+        procrastinate.App(connector=read_only_url).open() as app,
+    ):
+        response = Dashboard(app).handle(request)
+        assert app.job_manager.get_job_status(1) is core.Status.TODO
+    assert "done=" in dict(response.headers)["Location"]
+    assert "done=cancel" not in dict(response.headers)["Location"]
+    assert "25006" in {
+        sqlstate(record.exc_info[1]) for record in caplog.records if record.exc_info and record.exc_info[1]
+    }
+
+
+BEHIND = {"one revision": -2, "no limits and no unique keys": revisions.known_revisions().index("procrastinate_0011")}
+"""The place of an older revision in the list of all, by what the schema lacks."""
+
+
+@pytest.fixture(params=BEHIND.values(), ids=BEHIND)
+def older_url(request: pytest.FixtureRequest, empty_database_url: str) -> str:
+    """The URL of a database with an older schema."""
+    older = sa.create_engine(empty_database_url, poolclass=sa.NullPool)
+    with older.begin() as connection:
+        upgrades.upgrade(connection, revisions.known_revisions()[request.param])
+        connection.exec_driver_sql("INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('q', 't')")
+    return empty_database_url
+
+
+@pytest.mark.parametrize("page", [*PAGES, "jobs/1"])
+def test_every_page_works_or_names_the_remedy_if_the_schema_is_behind(older_url: str, page: str) -> None:
+    response = _get(older_url, page)
+    text = response.body.decode()
+    assert response.status in (200, 503)
+    assert text.count(PROBLEM) == text.count("The tables are not those of this release. Run procrastinate schema")
+    if page == "doctor":
+        assert "<code>schema-behind</code>" in text
 
 
 def test_an_action_that_the_database_refuses_changes_nothing_and_says_why(reader_url: str, engine: sa.Engine) -> None:

@@ -84,9 +84,35 @@ def app(database_url: str, connection: sa.Connection) -> Iterator[procrastinate.
         yield app
 
 
-def test_every_page_shows_odd_rows(app: procrastinate.App, caplog: pytest.LogCaptureFixture) -> None:
+def _pages_of_rows(connection: sa.Connection) -> Iterator[str]:
+    """Yield the pages of all rows that have one, and lists that are searched."""
+    for page, column, table in (
+        ("jobs", "id", "procrastinate_jobs"),
+        ("workflows", "root_id", "procrastinate_workflows"),
+    ):
+        for row_id in connection.exec_driver_sql(f"SELECT {column} FROM {table} ORDER BY 1").scalars():
+            yield f"{page}/{row_id}"
+    with_search = "SELECT id FROM procrastinate_operations ORDER BY id LIMIT %s"
+    for row_id in connection.exec_driver_sql(with_search, (len(TIMES),)).scalars():
+        yield f"operations/{row_id}"
+
+
+def test_every_page_shows_odd_rows(
+    app: procrastinate.App, connection: sa.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
     """A panel that cannot be loaded is logged."""
-    for page in PAGES:
+    connection.exec_driver_sql(
+        "INSERT INTO procrastinate_job_reports (job_id, attempt, kind, at, content) SELECT id, 1, kind, 'infinity', "
+        "content::jsonb FROM procrastinate_jobs, (VALUES ('progress', '[]'), ('log', '{\"records\": 1}'), "
+        "('stack', 'null'), ('no kind', '{}')) AS report (kind, content)"
+    )
+    connection.exec_driver_sql(
+        "UPDATE procrastinate_jobs SET args = '[1]', meta = '\"text\"', trace_context = '[]', lock = E'\x1b[2J', "
+        "limit_name = '', limit_weight = -1, worker_id = 0 WHERE status = 'failed'"
+    )
+    pages = [*PAGES, *_pages_of_rows(connection)]
+    assert len(pages) > len(PAGES) + 3 * len(TIMES)
+    for page in pages:
         response = Dashboard(app).handle(Request(method="GET", path=page, access=Access.everything()))
         assert response.status == 200
     assert [record for record in caplog.records if record.name.startswith("procrastinate")] == []

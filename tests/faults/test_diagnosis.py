@@ -9,13 +9,17 @@ import psycopg
 import sqlalchemy as sa
 
 from procrastinate import App
+from procrastinate.dashboard import Access
+from procrastinate.dashboard.dashboard import Dashboard
+from procrastinate.dashboard.messages import Request
 from procrastinate.inspection import DoctorLimits
+from tests.dashboard.test_faults import PAGES, PROBLEM
 from tests.database import libpq_url
 from tests.faults.cluster import Cluster
 from tests.faults.queue import Queue
 
 
-def test_a_standby_is_named(queue: Queue, standby: Callable[[], Cluster]) -> None:
+def test_a_standby_is_named_and_every_page_shows_it(queue: Queue, standby: Callable[[], Cluster]) -> None:
     with App(connector=queue.url).open() as app:
         job_id = app.configure_task("t").defer()
     reader = standby()
@@ -23,6 +27,10 @@ def test_a_standby_is_named(queue: Queue, standby: Callable[[], Cluster]) -> Non
     with App(connector=there.render_as_string(hide_password=False)).open() as app:
         assert app.inspect.explain(job_id).headline.code == "standby"
         diagnosis = app.inspect.diagnose()
+        for page in (*PAGES, f"jobs/{job_id}"):
+            response = Dashboard(app).handle(Request(method="GET", path=page, access=Access.everything()))
+            assert response.status == 200
+            assert PROBLEM not in response.body.decode(), page
     assert "standby" in {finding.code for finding in diagnosis.findings}
     assert [check for check in diagnosis.checks if check.error] == []
 

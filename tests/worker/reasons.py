@@ -317,7 +317,7 @@ REASONS: dict[int, list[Shown]] = {
             REAL,
             "test_a_job_whose_workers_look_at_another_database",
         ),
-        Shown("this is a standby", "standby", DIAGNOSIS, "test_a_standby_is_named", _LONG),
+        Shown("this is a standby", "standby", DIAGNOSIS, "test_a_standby_is_named_and_every_page_shows_it", _LONG),
     ],
     49: [
         Shown(
