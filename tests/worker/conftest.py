@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import psycopg
@@ -10,14 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from procrastinate.app import App
-from procrastinate.jobs import Job
-from procrastinate.worker.fetch import prefetch
-from procrastinate.worker.fetch.prefetch import Prefetch
-from procrastinate.worker.run import early_release
 from tests.database import libpq_url
-from tests.worker.gate import Gate
 from tests.worker.program_process import Programs, StartProcess
-from tests.worker.running import NEVER, Queue, Workers, connector_for
+from tests.worker.running import Queue, Workers, connector_for
 
 
 @pytest.fixture
@@ -48,32 +43,6 @@ async def start(database_url: str) -> AsyncIterator[StartProcess]:
     programs = Programs(database_url)
     yield programs.start
     await programs.end_of_test()
-
-
-@pytest.fixture
-def ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the first non-empty fetch prefetch up to ten jobs."""
-    keep = Prefetch.keep
-
-    def keep_first(self: Prefetch, jobs: Iterable[Job]) -> None:
-        monkeypatch.setattr(Prefetch, "room", lambda self: 0)
-        keep(self, jobs)
-
-    monkeypatch.setattr(Prefetch, "room", lambda self: 10)
-    monkeypatch.setattr(Prefetch, "keep", keep_first)
-
-
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch, ahead: None) -> None:
-    """Let prefetched jobs wait without a practical limit."""
-    for module in (prefetch, early_release):
-        monkeypatch.setattr(module, "LONGEST_WAIT", NEVER)
-
-
-@pytest.fixture
-def gate(app: App) -> Gate:
-    """Return a closed gate."""
-    return Gate(app)
 
 
 @pytest.fixture

@@ -20,10 +20,12 @@ from procrastinate.tasks import Task
 from procrastinate.tick_explanation import TickExplanation, explain_last_tick_async
 from procrastinate.worker.run import unknown_tasks
 from tests import database
-from tests.worker.gate import Gate
 from tests.worker.program_process import StartProcess
 from tests.worker.running import Queue, Workers, connector_for, happens, until
 from tests.worker.test_explaining import OFTEN, becomes, code, codes
+from tests.worker.test_prefetch import Gate, ahead, patient
+
+assert all((ahead, patient))
 
 UNHEARD = """
     WITH quiet AS MATERIALIZED (SELECT set_config('procrastinate.notify', 'off', false))
@@ -217,7 +219,8 @@ async def test_a_job_that_failed_because_it_was_lost_too_often(
 
 
 @pytest.mark.usefixtures("patient")
-async def test_a_job_that_a_worker_has_fetched_ahead(app: App, workers: Workers, queue: Queue, gate: Gate) -> None:
+async def test_a_job_that_a_worker_has_fetched_ahead(app: App, workers: Workers) -> None:
+    gate = Gate(app)
     first, second = await gate.task.batch_defer_async({}, {})
     workers.start(concurrency=1, **OFTEN)
     explanation = await becomes(app, second, "fetched-ahead")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -12,13 +13,54 @@ import sqlalchemy as sa
 from procrastinate import exceptions
 from procrastinate.app import App
 from procrastinate.core import Status
+from procrastinate.job_context import JobContext
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 from procrastinate.worker.fetch import prefetch, release, stock_schedule
 from procrastinate.worker.fetch.prefetch import Prefetch
 from procrastinate.worker.run import early_release
-from tests.worker.gate import Gate
 from tests.worker.running import NEVER, Queue, Workers, happens, until
+
+
+@pytest.fixture
+def ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the first non-empty fetch prefetch up to ten jobs."""
+    keep = Prefetch.keep
+
+    def keep_first(self: Prefetch, jobs: Iterable[Job]) -> None:
+        monkeypatch.setattr(Prefetch, "room", lambda self: 0)
+        keep(self, jobs)
+
+    monkeypatch.setattr(Prefetch, "room", lambda self: 10)
+    monkeypatch.setattr(Prefetch, "keep", keep_first)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch, ahead: None) -> None:
+    """Let prefetched jobs wait without a practical limit."""
+    for module in (prefetch, early_release):
+        monkeypatch.setattr(module, "LONGEST_WAIT", NEVER)
+
+
+class Gate:
+    """A task whose jobs wait until the gate opens."""
+
+    def __init__(self, app: App) -> None:
+        self.started: list[int] = []
+        self.open = asyncio.Event()
+        self.task = app.task(name="wait at the gate", pass_context=True)(self.wait)
+
+    async def wait(self, context: JobContext) -> None:
+        """Record that the job has started, and wait."""
+        assert context.job.id is not None
+        self.started.append(context.job.id)
+        await self.open.wait()
+
+
+@pytest.fixture
+def gate(app: App) -> Gate:
+    """Return a closed gate."""
+    return Gate(app)
 
 
 async def defer(gate: Gate, number: int) -> list[int]:
