@@ -11,6 +11,7 @@ import contextvars
 import dataclasses
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
@@ -28,7 +29,7 @@ from procrastinate._otel_shared import (
 )
 from procrastinate.defer_hooks import read_deferred_at
 from procrastinate.jobs import Job, Status
-from procrastinate.run_observers import ObservedRun
+from procrastinate.run_observers import ObservedRun, seconds_waited
 
 _OUTCOME = "messaging.procrastinate.outcome"
 _SOON = 300.0
@@ -49,9 +50,23 @@ def start_run_span(
         "messaging.client.id": worker_name or "",
         "messaging.procrastinate.attempt": job.attempts + 1,
         "messaging.procrastinate.priority": job.priority,
+        **_what_it_waited_for(job),
     }
     name = span_name("process", job.queue, job.task_name, span_naming)
     return tracer.start_span(name, kind=trace.SpanKind.CONSUMER, attributes=attributes, context=parent, links=links)
+
+
+def _what_it_waited_for(job: Job) -> dict[str, Any]:
+    """Return the attributes that only some jobs have: locks, schedule, and the wait of the first run in seconds."""
+    waited = seconds_waited(job) if job.attempts == 0 else None
+    attributes = {
+        # Jobs with the same lock run one after the other, as the messages of a conversation.
+        "messaging.message.conversation_id": job.lock,
+        "messaging.procrastinate.queueing_lock": job.queueing_lock,
+        "messaging.procrastinate.scheduled_at": None if job.scheduled_at is None else job.scheduled_at.isoformat(),
+        "messaging.procrastinate.wait_time": None if waited is None else round(waited, 6),
+    }
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
 def origin_of(job: Job, propagation: Propagation) -> tuple[otel_context.Context, list[trace.Link]]:
@@ -101,6 +116,10 @@ class TracedRun:
             if is_failed and exception is not None and not self.has_error:
                 set_error(self.span, exception)
             self.span.set_attribute(_OUTCOME, _word(status, exception))
+            if status is Status.TODO and exception is not None:
+                self.span.add_event(
+                    "retry", {"messaging.procrastinate.attempt": self.job.attempts + 1}, self.stopped_at
+                )
             self.span.end(self.stopped_at)
         if status is Status.TODO and exception is not None:
             _otel_metrics.count_retry(self.job)

@@ -111,6 +111,8 @@ def trace_defers(defer: Defer, span_naming: SpanNaming = "queue") -> Iterator[No
     attributes = {**shared, "messaging.procrastinate.priority": defer.priority}
     if defer.count != 1:
         attributes["messaging.batch.message_count"] = defer.count
+    elif defer.lock is not None:
+        attributes["messaging.message.conversation_id"] = defer.lock
     with _start(
         span_name("send", defer.queue, defer.task_name, span_naming), trace.SpanKind.PRODUCER, attributes
     ) as span:

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 
-from procrastinate.core.inspection import Figures, Queues, QueueState, RunTotals
+from procrastinate.core.inspection import Figures, Queues, QueueState, RunTotals, UpkeepFigures
 from procrastinate.core.statistics import BOUNDS, BUCKETS
 
 MOST_TASKS = 200
@@ -44,7 +44,13 @@ def _gauge(name: str, help: str, samples: Iterable[Sample]) -> Family:
 def families(queues: Queues, figures: Figures) -> list[Family]:
     """Return all metrics."""
     runs = _with_bounded_labels(figures.totals)
-    return [*_of_queues(queues), *_of_workers(figures), *_of_runs(runs), _truncated(queues, figures, runs)]
+    return [
+        *_of_queues(queues),
+        *_of_workers(figures),
+        *_of_upkeep(figures.upkeep),
+        *_of_runs(runs),
+        _truncated(queues, figures, runs),
+    ]
 
 
 def _of_queues(queues: Queues) -> Iterator[Family]:
@@ -112,6 +118,29 @@ def _of_workers(figures: Figures) -> Iterator[Family]:
         "promotion_lag_seconds",
         "Age of the oldest due time that no worker has acted on.",
         [Sample(figures.overdue_seconds)],
+    )
+
+
+def _of_upkeep(upkeep: UpkeepFigures) -> Iterator[Family]:
+    yield _gauge(
+        "orphan_locks",
+        "Locks that jobs wait for and no job has, among the first 10,000 waiting jobs.",
+        [Sample(upkeep.orphan_locks.number)],
+    )
+    yield _gauge(
+        "xmin_age",
+        "Transactions since the oldest one that keeps vacuum from removing dead rows.",
+        [Sample(upkeep.xmin_age)],
+    )
+    yield _gauge(
+        "table_bytes",
+        "Size of a table with its indexes, in bytes.",
+        (Sample(size, {"table": table}) for table, size in upkeep.table_bytes.items()),
+    )
+    yield _gauge(
+        "schema_info",
+        "1, with the newest revision of the schema. Absent in a Django project.",
+        [] if upkeep.revision is None else [Sample(1, {"revision": upkeep.revision})],
     )
 
 

@@ -16,6 +16,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 import procrastinate
+from procrastinate import core
+from procrastinate.alembic import revisions
 from procrastinate.app import App
 from procrastinate.core import inspection
 from procrastinate.core.statistics import BUCKETS, Durations, Runs, record_runs
@@ -254,6 +256,37 @@ def test_the_board_and_the_alerts_can_be_read() -> None:
     assert len({one["id"] for one in panels}) == len(panels)
     (group,) = yaml.safe_load((DOCS / "alerts.yml").read_text())["groups"]
     assert all({"alert", "expr", "for", "labels", "annotations"} == rule.keys() for rule in group["rules"])
+
+
+def test_locks_without_a_holder_are_counted_until_a_sweep(
+    connection: sa.Connection, open_host: Callable[[str | None], Host]
+) -> None:
+    for lock in ("held", "orphan", "another"):
+        insert(connection, queue_name="q", task_name="t", lock=lock, readiness=str(int(core.Readiness.PARKED)))
+    insert(connection, queue_name="q", task_name="t", lock="held", status="doing")
+    assert of(read(open_host(None)), "orphan_locks") == 2
+    core.sweep_parked_jobs(connection)
+    assert of(read(open_host(None)), "orphan_locks") == 0
+
+
+def test_a_transaction_that_keeps_vacuum_from_its_work_is_seen(
+    connection: sa.Connection, engine: sa.Engine, open_host: Callable[[str | None], Host]
+) -> None:
+    before = of(read(open_host(None)), "xmin_age")
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as other, other.begin():
+        other.exec_driver_sql("SELECT 1 FROM procrastinate_jobs")
+        for _ in range(50):
+            insert(connection, queue_name="q", task_name="t")
+        assert of(read(open_host(None)), "xmin_age") >= max(before, 50)
+
+
+def test_the_size_of_the_tables_and_the_revision_are_told(host: Host, connection: sa.Connection) -> None:
+    samples = read(host)
+    size = connection.exec_driver_sql("SELECT pg_total_relation_size('procrastinate_jobs')").scalar_one()
+    assert of(samples, "table_bytes", table="procrastinate_jobs") == size
+    tables = {dict(labels)["table"] for name, labels in samples if name == "procrastinate_table_bytes"}
+    assert tables == set(core.tables.metadata.tables)
+    assert of(samples, "schema_info", revision=revisions.head_revision()) == 1
 
 
 def test_figures_stop_at_their_limits(connection: sa.Connection) -> None:

@@ -689,15 +689,15 @@ async def test_a_job_that_has_had_its_lock_for_long_is_a_fault(app: App, queue: 
     assert await code(app, second) == "left-alone"
 
 
-@pytest.mark.parametrize("beside", ["line-in-front", "not-listening"])
-async def test_what_else_is_true_does_not_hide_the_fault(app: App, queue: Queue, beside: str) -> None:
+@pytest.mark.parametrize("also", ["line-in-front", "not-listening"])
+async def test_what_else_is_true_does_not_hide_the_fault(app: App, queue: Queue, also: str) -> None:
     job_id = await app.configure_task("t").defer_async()
-    if beside == "line-in-front":
+    if also == "line-in-front":
         await app.configure_task("t", priority=5).defer_async()
-    register(queue, listens=beside != "not-listening")
-    assert await code(app, job_id) == beside
+    register(queue, listens=also != "not-listening")
+    assert await code(app, job_id) == also
     queue.sql("UPDATE procrastinate_events SET at = now() - interval '1 minute'")
-    assert beside in codes(await app.inspect.explain_async(job_id))
+    assert also in codes(await app.inspect.explain_async(job_id))
     assert await code(app, job_id) == "left-alone"
 
 

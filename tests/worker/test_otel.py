@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
 import logging
 import os
@@ -54,6 +55,41 @@ async def test_a_run_is_a_consumer_span_of_its_own_trace(
         "messaging.procrastinate.attempt": 1,
         "messaging.procrastinate.priority": 0,
     }
+
+
+async def test_the_span_of_a_run_has_the_locks_the_schedule_and_the_wait_of_its_job(
+    app: App, workers: Workers, spans: InMemorySpanExporter
+) -> None:
+    instrument(app)
+    due = datetime.datetime.now(tz=datetime.UTC) - datetime.timedelta(seconds=30)
+    app.task(name="t")(lambda: None)
+    await app.configure_task("t", lock="order 7", queueing_lock="one", schedule_at=due).defer_async()
+    await workers.run(**TRACED)
+    (span,) = runs(spans)
+    (defer,) = [span for span in spans.get_finished_spans() if span.kind is SpanKind.PRODUCER]
+    assert dict(defer.attributes or {})["messaging.message.conversation_id"] == "order 7"
+    attributes = dict(span.attributes or {})
+    assert attributes["messaging.message.conversation_id"] == "order 7"
+    assert attributes["messaging.procrastinate.queueing_lock"] == "one"
+    assert datetime.datetime.fromisoformat(str(attributes["messaging.procrastinate.scheduled_at"])) == due
+    waited = attributes["messaging.procrastinate.wait_time"]
+    assert isinstance(waited, float)
+    assert 0 <= waited < 30, "It starts with the defer, which is later than the schedule"
+
+
+async def test_a_run_that_is_retried_has_an_event(app: App, workers: Workers, spans: InMemorySpanExporter) -> None:
+    @app.task(name="t", retry=RetryStrategy(max_attempts=1))
+    def task() -> None:
+        raise ValueError
+
+    instrument(app)
+    await task.defer_async()
+    await workers.run(**TRACED)
+    first, second = runs(spans)
+    assert [(event.name, dict(event.attributes or {})) for event in first.events] == [
+        ("retry", {"messaging.procrastinate.attempt": 1})
+    ]
+    assert second.events == ()
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])

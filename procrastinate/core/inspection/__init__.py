@@ -59,6 +59,7 @@ from procrastinate.core.inspection.server_state import load_server_state
 from procrastinate.core.inspection.system import load_system
 from procrastinate.core.inspection.tasks import load_tasks
 from procrastinate.core.inspection.tick_reasons import TickExplanation, TickQuestion, explain_tick
+from procrastinate.core.inspection.upkeep_figures import UpkeepFigures
 from procrastinate.core.inspection.waiting_calls import WaitingCall, WaitingCalls, load_waiting_calls
 from procrastinate.core.inspection.workers import load_workers
 from procrastinate.core.inspection.workflow import WorkflowDetails, WorkflowsPage, load_workflow, load_workflows
@@ -108,6 +109,7 @@ __all__ = [
     "Tick",
     "TickExplanation",
     "TickQuestion",
+    "UpkeepFigures",
     "WaitingCall",
     "WaitingCalls",
     "WorkerFigures",

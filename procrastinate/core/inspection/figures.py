@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.core.inspection.bounds import Count, bounded_count, first_rows, load, to_count
+from procrastinate.core.inspection.upkeep_figures import UpkeepFigures, read_upkeep
 from procrastinate.core.inspection.workers import is_alive
 from procrastinate.core.operation_marks import may_lag
 from procrastinate.core.statistics import ALL_TIME, BUCKETS
@@ -67,6 +68,7 @@ class Figures:
     stalled: Count
     overdue_seconds: float
     workers: WorkerFigures
+    upkeep: UpkeepFigures
     totals: tuple[RunTotals, ...]
     is_more: bool
 
@@ -122,6 +124,7 @@ def load_figures(connection: sa.Connection, now: datetime.datetime) -> Figures:
         stalled=to_count(connection.execute(_STALLED).scalar_one(), _COUNTED),
         overdue_seconds=max(connection.execute(_OVERDUE).scalar() or 0.0, 0.0),
         workers=WorkerFigures(**connection.execute(_WORKERS).one()._mapping),
+        upkeep=read_upkeep(connection),
         totals=tuple(_totals(row) for row in rows[:_MOST_TOTALS]),
         is_more=len(rows) > _MOST_TOTALS,
     )

@@ -70,11 +70,15 @@ _TABLES: sa.Select[Any] = (
 def load_system(connection: sa.Connection, now: datetime.datetime) -> System:
     """Return the state of the database. Another role's transactions count only if this role may see them."""
     server = connection.execute(_SERVER).one()._mapping
-    tables = tuple(TableSize(**row._mapping) for row in connection.execute(_TABLES))
-    return System(now=now, revision=_read_revision(connection), tables=tables, **server)
+    return System(now=now, revision=read_revision(connection), tables=read_tables(connection), **server)
 
 
-def _read_revision(connection: sa.Connection) -> str | None:
+def read_tables(connection: sa.Connection) -> tuple[TableSize, ...]:
+    """Return the sizes of the tables."""
+    return tuple(TableSize(**row._mapping) for row in connection.execute(_TABLES))
+
+
+def read_revision(connection: sa.Connection) -> str | None:
     """Return the newest revision, or ``None`` in a Django project, which keeps its own list of migrations."""
     if not connection.execute(_HAS_REVISIONS).scalar_one():
         return None
