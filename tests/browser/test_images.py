@@ -22,6 +22,7 @@ _PICTURES = {
     "dashboard-overview.png": ("", False),
     "dashboard-overview-dark.png": ("", True),
     "dashboard-job.png": ("jobs/17", False),
+    "dashboard-why.png": ("jobs/1706", False),
 }
 """The page of each picture, and whether it is dark."""
 

@@ -363,7 +363,7 @@ async def test_a_job_behind_a_running_one(app: App, queue: Queue) -> None:
     assert await code(app, behind) == "lock-held"
     explanation = await app.inspect.explain_async(last)
     assert f"Job {holder} " in explanation.headline.text
-    assert "1 jobs come first" in explanation.headline.text
+    assert "and 1 job comes first" in explanation.headline.text
 
 
 async def test_a_job_that_later_ones_with_a_higher_priority_overtake(app: App, queue: Queue) -> None:

@@ -152,7 +152,7 @@ def line_in_front(case: Case) -> Reason | None:
     return Reason(
         code="line-in-front",
         kind=ReasonKind.WAITS,
-        text=f"{_shown(count)} ready jobs of its queue come first",
+        text=f"{_shown(count)} ready {'job of its queue comes' if count == 1 else 'jobs of its queue come'} first",
         advice="Wait, raise its priority, or start more workers",
     )
 
@@ -260,7 +260,7 @@ def lock_held(case: Case) -> Reason | None:
     if holder is None or holder.status is not Status.DOING:
         return None
     line = facts.count_line(case.connection, case.row)
-    behind = f", and {_shown(line)} jobs come first" if line else ""
+    behind = f", and {_shown(line)} {'job comes' if line == 1 else 'jobs come'} first" if line else ""
     since = "" if holder.age is None else f" for {duration(holder.age)}"
     return Reason(
         code="lock-held",
