@@ -22,25 +22,6 @@ SELECT n, 1, 'Error', 'message ' || n, '' FROM generate_series(1, 20000) AS n
 """
 
 
-_LIMITED = (
-    """
-    INSERT INTO procrastinate_limits (name, concurrency, rates)
-    SELECT 'limit ' || n, 5, '100000/3600.0' FROM generate_series(1, 60) AS n
-    """,
-    """
-    INSERT INTO procrastinate_jobs (queue_name, task_name, limit_name, limit_key, readiness, scheduled_at)
-    SELECT 'limited', 'limited', 'limit ' || 1 + mod(n, 50), CASE WHEN n < 60000 THEN 'one' ELSE 'key ' || n END, 3,
-        now()
-    FROM generate_series(1, 120000) AS n
-    """,
-    """
-    INSERT INTO procrastinate_jobs (queue_name, task_name, status, worker_id, limit_name, limit_key)
-    SELECT 'limited', 'limited', 'doing', 1, 'limit 1', CASE WHEN n < 2000 THEN 'one' ELSE 'key ' || n END
-    FROM generate_series(1, 4000) AS n
-    """,
-)
-
-
 @pytest.fixture(scope="module", params=[False, True], ids=["no statistics", "statistics"])
 def full_engine(request: pytest.FixtureRequest, databases: Databases) -> Iterator[sa.Engine]:
     """An engine on a full database.
@@ -59,8 +40,6 @@ def full_engine(request: pytest.FixtureRequest, databases: Databases) -> Iterato
         connection.exec_driver_sql(insert_statement(30_000, {"task_name": "'undecided'", "lock": "'lock ' || n"}))
         connection.exec_driver_sql(insert_statement(30_000, {"task_name": "'long line'", "queue_name": "'long line'"}))
         connection.exec_driver_sql(_ERRORS)
-        for statement in _LIMITED:
-            connection.exec_driver_sql(statement)
         if request.param:
             connection.exec_driver_sql("VACUUM ANALYZE")
     yield engine
@@ -98,6 +77,10 @@ def test_the_overview_reads_no_more_than_its_limits(full: sa.Connection) -> None
     check(explain(full, inspection.load_overview), buffers=30_000, rows=10_001)
 
 
+def test_the_counts_of_the_states_stop_at_their_limit(full: sa.Connection) -> None:
+    check(explain(full, inspection.count_states), buffers=15_000, rows=1_001)
+
+
 def test_the_head_of_a_page_reads_no_jobs(full: sa.Connection) -> None:
     check(explain(full, inspection.load_server_state), buffers=20, rows=0)
 
@@ -116,19 +99,6 @@ def test_the_failures_read_the_newest_errors_alone(full: sa.Connection) -> None:
 
 def test_the_locks_read_the_first_parked_jobs_alone(full: sa.Connection) -> None:
     check(explain(full, inspection.load_locks), buffers=25_000, rows=20_001)
-
-
-def test_the_limits_read_a_part_of_their_lines(full: sa.Connection) -> None:
-    check(explain(full, inspection.load_limits), buffers=120_000, rows=50_100)
-
-
-@pytest.mark.parametrize("after", [None, "key 70000"])
-def test_a_limit_reads_a_part_of_the_lines_of_its_keys(full: sa.Connection, after: str | None) -> None:
-    check(explain(full, inspection.load_limit, "limit 1", after=after), buffers=60_000, rows=12_000)
-
-
-def test_a_key_of_a_limit_reads_the_head_of_its_line(full: sa.Connection) -> None:
-    check(explain(full, inspection.load_limit_key, "limit 1", "one"), buffers=60_000, rows=10_001)
 
 
 def test_the_periodic_tasks_jump_from_one_schedule_to_the_next(full: sa.Connection) -> None:

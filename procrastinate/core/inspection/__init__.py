@@ -56,6 +56,7 @@ from procrastinate.core.inspection.records import (
     WorkerState,
 )
 from procrastinate.core.inspection.server_state import load_server_state
+from procrastinate.core.inspection.state_counts import count_states
 from procrastinate.core.inspection.system import load_system
 from procrastinate.core.inspection.tasks import load_tasks
 from procrastinate.core.inspection.tick_reasons import TickExplanation, TickQuestion, explain_tick
@@ -118,6 +119,7 @@ __all__ = [
     "WorkflowDetails",
     "WorkflowsPage",
     "count_startable",
+    "count_states",
     "explain_job",
     "explain_tick",
     "list_jobs_page",

@@ -236,7 +236,8 @@ class Queues:
 class TaskHour:
     """What workers tell of the runs of a task within the last hour. Times are upper bounds, in seconds.
 
-    ``longest_run`` and ``longest_wait`` are those of 95 of 100 runs. ``None`` stands for a time that no run told, or
+    Half of the runs took at most ``median_run`` and waited at most ``median_wait``. ``longest_run`` and
+    ``longest_wait`` are those of 95 of 100 runs. ``None`` stands for a time that no run told, or
     that is longer than an hour.
     """
 
@@ -246,6 +247,7 @@ class TaskHour:
     median_run: float | None
     longest_run: float | None
     longest_wait: float | None
+    median_wait: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

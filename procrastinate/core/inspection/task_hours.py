@@ -60,6 +60,7 @@ def _hour(rows: list[Any]) -> TaskHour:
         median_run=quantile(runs, 0.5),
         longest_run=quantile(runs, 0.95),
         longest_wait=quantile(waits, 0.95),
+        median_wait=quantile(waits, 0.5),
     )
 
 

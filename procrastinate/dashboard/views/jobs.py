@@ -26,9 +26,12 @@ def jobs(visit: Visit) -> Calls[Response]:
     if place is not None and len(place) != len(question.search.walk.keys):
         place = None
     page = yield from call(inspection.list_jobs_page, question.search, after=place)
+    # The counts are of all jobs of a state, and say nothing of a search.
+    counts = None if question.text else (yield from call(inspection.count_states)).value
     return visit.page(
         "jobs.html",
         "Jobs",
+        counts=counts or {},
         page=page,
         question=question,
         state=question.search.state,

@@ -6,8 +6,10 @@ from procrastinate.alembic.revisions import known_revisions
 from procrastinate.core import inspection
 from procrastinate.core.defaults import without_builtin
 from procrastinate.core.doctor import diagnose
+from procrastinate.core.inspection import Failure
 from procrastinate.dashboard.calls import Calls, call
 from procrastinate.dashboard.messages import Response
+from procrastinate.dashboard.search import write_term
 from procrastinate.dashboard.views.pauses import LASTS
 from procrastinate.dashboard.visit import Visit
 
@@ -27,7 +29,13 @@ def tasks(visit: Visit) -> Calls[Response]:
 def failures(visit: Visit) -> Calls[Response]:
     """Show the newest errors in groups."""
     loaded = yield from call(inspection.load_failures)
-    return visit.page("failures.html", "Failures", failures=loaded)
+    return visit.page("failures.html", "Failures", failures=loaded, search_of=_search_of)
+
+
+def _search_of(group: Failure) -> str:
+    """Return the search box that finds the jobs of a group: those with its class, and with its task if it has one."""
+    error = write_term("error", group.exception_class)
+    return error if len(group.tasks) != 1 else f"{error} {write_term('task', group.tasks[0])}"
 
 
 def locks(visit: Visit) -> Calls[Response]:
