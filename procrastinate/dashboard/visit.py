@@ -155,6 +155,7 @@ DONE = {
     "delete": "The job is deleted.",
     "workflow_retry": "The steps without success run again.",
     "workflow_cancel": "The steps that waited are cancelled.",
+    "workflow_cancel_some": "Many of the steps that waited are cancelled. Cancel again for the others.",
     "workflow_unchanged": "Nothing changed: the workflow is no longer in a state that allows this.",
     "pause": "The queue is paused. Workers hear of it within a second, and running jobs go on.",
     "resume": "The queue is open again.",

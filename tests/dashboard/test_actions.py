@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import logging
 import re
@@ -10,6 +11,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from procrastinate import core
+from procrastinate.dashboard.views import workflows
+from tests.dashboard import sample
 from tests.dashboard.test_hidden import Serve, serve
 
 __all__ = ["serve"]
@@ -57,3 +61,24 @@ def test_a_function_of_the_project_that_fails_stops_no_action(serve: Serve, capl
     failures = [one for one in caplog.records if one.__dict__.get("action") == "on_action_failed"]
     assert [one.levelno for one in failures] == [logging.ERROR] * 3
     assert failures[0].exc_info is not None
+
+
+def test_a_large_workflow_is_cancelled_in_several_requests(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request works for about a second, here for none."""
+    monkeypatch.setattr(core, "cancel_steps", functools.partial(core.cancel_steps, limit=100))
+    monkeypatch.setattr(workflows, "WORK_FOR", 0.0)
+    with serve() as (served, client):
+        workflow_id = sample.add_workflow(served.engine, "catalogue")
+        messages = []
+        for _ in range(10):
+            text = client.post(f"workflows/{workflow_id}/cancel", follow_redirects=True).text
+            messages.append("Cancel again" in text)
+            if not messages[-1]:
+                break
+        assert messages == [True, True, True, False]
+        assert "The steps that waited are cancelled." in text
+        with served.engine.connect() as connection:
+            statement = (
+                "SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo' AND task_name = 'shop.catalogue.work'"
+            )
+            assert connection.exec_driver_sql(statement).scalar_one() == 0

@@ -19,7 +19,7 @@ from procrastinate.dashboard.views.forbidden_searches import without_hidden
 from procrastinate.dashboard.visit import Visit
 
 _KINDS = ("retry", "cancel", "abort", "delete")
-_WORK_FOR = 1.0
+WORK_FOR = 1.0
 """Seconds that a request works."""
 ASKS_ABOVE = 1_000
 """Number of jobs above which the visitor must type the number."""
@@ -89,7 +89,7 @@ def start(visit: Visit) -> Calls[Response]:
 
 def _work(operation_id: int) -> Calls[None]:
     """Run steps for about a second."""
-    end = time.monotonic() + _WORK_FOR
+    end = time.monotonic() + WORK_FOR
     while time.monotonic() < end:
         step = yield from call(bulk.step_bulk_operation, operation_id)
         if not step.value:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+from typing import Any
 
 from procrastinate import core
 from procrastinate.core import WorkflowState, inspection
@@ -13,6 +15,7 @@ from procrastinate.dashboard.calls import Calls, Loaded, call
 from procrastinate.dashboard.drawing import BOX_HEIGHT, BOX_WIDTH, draw
 from procrastinate.dashboard.messages import Response
 from procrastinate.dashboard.search import read_job_id
+from procrastinate.dashboard.views.operations import WORK_FOR
 from procrastinate.dashboard.visit import Visit
 from procrastinate.workflows.states import to_graph, to_info
 
@@ -105,23 +108,33 @@ def change_workflow(visit: Visit, workflow_id: int, name: str) -> Calls[Response
     action = _ACTIONS[name]
     if not visit.may(action.permission):
         return visit.refuse(403, "Not allowed", f"You may not do this: {action.label.lower()}.")
-    done = yield from (_retry(workflow_id) if name == "retry" else _cancel(workflow_id))
-    outcome = "failed" if done.problem else f"workflow_{name}" if done.value else "workflow_unchanged"
-    record(visit, f"workflow_{name}", workflow=workflow_id, outcome=outcome)
-    return visit.go_to(f"workflows/{workflow_id}", done=done.failure if outcome == "failed" else outcome)
+    outcome = yield from (_retry(workflow_id) if name == "retry" else _cancel(workflow_id))
+    recorded = "failed" if outcome.startswith("failed") else outcome
+    record(visit, f"workflow_{name}", workflow=workflow_id, outcome=recorded)
+    return visit.go_to(f"workflows/{workflow_id}", done=outcome)
 
 
-def _retry(workflow_id: int) -> Calls[Loaded[bool]]:
+def _retry(workflow_id: int) -> Calls[str]:
     answer = yield from call(core.retry_workflow, workflow_id)
-    return Loaded(bool(answer.value), answer.problem, answer.trouble)
+    return _outcome("workflow_retry", answer)
 
 
-def _cancel(workflow_id: int) -> Calls[Loaded[bool]]:
-    """Cancel the steps that wait, some in each transaction."""
+def _outcome(name: str, answer: Loaded[Any]) -> str:
+    return answer.failure if answer.problem else name if answer.value else "workflow_unchanged"
+
+
+def _cancel(workflow_id: int) -> Calls[str]:
+    """Cancel the steps that wait, some in each transaction, for about a second.
+
+    If steps are left then, the page of the workflow still offers to cancel.
+    """
     begun = yield from call(core.begin_cancel, workflow_id)
     if not begun.value:
-        return begun
+        return _outcome("workflow_cancel", begun)
+    end = time.monotonic() + WORK_FOR
     while True:
         some = yield from call(core.cancel_steps, workflow_id=workflow_id)
         if not some.value:
-            return Loaded(True, some.problem, some.trouble)
+            return some.failure if some.problem else "workflow_cancel"
+        if time.monotonic() > end:
+            return "workflow_cancel_some"
