@@ -49,7 +49,11 @@ def queues_command(app: App, arguments: argparse.Namespace) -> None:
 
 def _pause(app: App, arguments: argparse.Namespace) -> None:
     app.queues.pause(arguments.name, reason=arguments.reason, until=arguments.until, by=user_name())
-    (pause,) = (one for one in app.queues.list() if one.queue == arguments.name)
+    pause = next((one for one in app.queues.list() if one.queue == arguments.name), None)
+    if pause is None:
+        raise exceptions.ProcrastinateException(
+            f"The pause of {arguments.name} has ended already. Give --until a later time by the clock of the database"
+        )
     if arguments.json:
         write_json(pause)
     else:

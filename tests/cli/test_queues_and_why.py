@@ -101,6 +101,14 @@ def test_a_call_that_makes_no_sense_says_so(command: Command, arguments: list[st
     assert message in finished.stderr
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_pause_that_has_ended_already_says_so(command: Command, options: list[str]) -> None:
+    finished = command.run("queues", "pause", "mail", "--until", "2020-01-01T00:00Z", *options, check=False)
+    assert finished.returncode == 1
+    assert "The pause of mail has ended already" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
 def test_an_end_without_a_zone_is_refused(command: Command) -> None:
     finished = command.run("queues", "pause", "mail", "--until", "2030-01-01T00:00", check=False)
     assert finished.returncode == 2
