@@ -88,6 +88,7 @@ PAIRS = [
     ("finish the first", "rescue"),
     ("finish the first", "cancel the next"),
     ("finish the first", "lower"),
+    ("admit", "lower"),
 ]
 TRIPLES = [
     ("finish the first", "finish the second", "lower"),
