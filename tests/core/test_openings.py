@@ -200,6 +200,26 @@ def test_a_refused_job_keeps_no_other_job_from_the_slot(connection: sa.Connectio
     assert ready(connection) == [1, 3]
 
 
+@pytest.mark.parametrize(
+    ("error", "warned"), [("RAISE EXCEPTION 'stays'", False), ("PERFORM 1 / 0", True)], ids=["a refusal", "a mistake"]
+)
+def test_an_error_while_a_slot_is_handed_on_is_a_warning_unless_it_refuses_the_job(
+    connection: sa.Connection, error: str, warned: bool
+) -> None:
+    """The job that leaves has left in both cases, and an admission gives its slot away."""
+    scene(connection, {"limit_name": "l", "limit_key": "k"}, started=True)
+    connection.exec_driver_sql(REFUSE.replace("RAISE EXCEPTION 'This one stays'", error))
+    notices: list[str | None] = []
+    connection.connection.driver_connection.add_notice_handler(  # type: ignore[union-attr]
+        lambda diagnostic: notices.append(diagnostic.sqlstate)
+    )
+    assert core.finish_job_by_id(connection, 1, status=Status.SUCCEEDED, delete=False)
+    assert notices == (["22012"] if warned else [])
+    with connection.engine.begin() as other:
+        core.admit_jobs(other, one_by_one=True)
+    assert ready(connection) == [3]
+
+
 def test_a_session_that_hands_nothing_over_opens_the_slot(connection: sa.Connection, engine: sa.Engine) -> None:
     scene(connection, {"limit_name": "l", "limit_key": "k"}, started=True)
     connection.exec_driver_sql(REFUSE)

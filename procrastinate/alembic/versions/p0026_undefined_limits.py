@@ -11,6 +11,9 @@ away. Now a transaction that moves a job in such a way hands on no more slots. A
 A TRUNCATE of the jobs keeps the starts that rates count, and the hold-offs. Both are about calls that were made,
 whatever becomes of the jobs.
 
+An error while a slot is handed on leaves the slot to an admission, as before. Now it is also a warning in the server's
+log, unless a trigger or a constraint of the user has refused the job.
+
 Jobs without a limit get what they got before. A worker written for p0025 sees no difference.
 
 Revision ID: procrastinate_0026
@@ -31,6 +34,10 @@ down_revision = "procrastinate_0025"
 branch_labels = None
 depends_on = None
 
+# A trigger or a constraint of the user refuses to change a job, and an admission reports that. Other sessions that end
+# jobs at the same time may meet. All other errors are in the server's log.
+_REFUSALS = "'P0001', '40001', '40P01', '55P03'"
+
 # Until the transaction ends, no other session sees that a job has another slot than before.
 _KEEP_SLOTS = "set_config('procrastinate.hand_over_slots', 'off', true)"
 
@@ -42,6 +49,18 @@ LEAVE = replaced(
                 queue_name, job_id, limit_names, limit_keys, limit_weights,
                 may_be_paused OR current_setting('procrastinate.hand_over_slots', true) IS NOT DISTINCT FROM 'off'
             )""",
+    ),
+    (
+        """            PERFORM procrastinate_notify_waiting(queue_name, job_id, true, 1);
+        END;
+""",
+        f"""            PERFORM procrastinate_notify_waiting(queue_name, job_id, true, 1);
+            IF SQLSTATE NOT IN ({_REFUSALS}) AND left(SQLSTATE, 2) <> '23' THEN
+                RAISE WARNING 'No slot was handed on, so an admission gives it away: %', SQLERRM
+                    USING ERRCODE = SQLSTATE;
+            END IF;
+        END;
+""",
     ),
 )
 

@@ -75,6 +75,10 @@ BEGIN
             INSERT INTO procrastinate_openings (limit_name, limit_key)
             SELECT DISTINCT freed.name, freed.key FROM unnest(limit_names, limit_keys) AS freed (name, key);
             PERFORM procrastinate_notify_waiting(queue_name, job_id, true, 1);
+            IF SQLSTATE NOT IN ('P0001', '40001', '40P01', '55P03') AND left(SQLSTATE, 2) <> '23' THEN
+                RAISE WARNING 'No slot was handed on, so an admission gives it away: %', SQLERRM
+                    USING ERRCODE = SQLSTATE;
+            END IF;
         END;
     END IF;
 END
