@@ -14,7 +14,7 @@ from sqlalchemy.types import TypeEngine
 from procrastinate.core.admit import TERMS, read_terms
 from procrastinate.core.arrays import unnest
 from procrastinate.core.hold_offs import read_hold_offs
-from procrastinate.core.lines import KEYS_AT_ONCE
+from procrastinate.core.lines import KEYS_AT_ONCE, head_of_line
 from procrastinate.core.lock_timeouts import wait_briefly
 from procrastinate.core.lowering import take_slots_back, wait_for_admissions
 from procrastinate.core.operation_marks import atomic
@@ -84,8 +84,9 @@ class LimitKey:
 
     ``held`` is the number of slots that are taken, and ``running`` that of the jobs which have started. ``next_weight``
     is the number of slots that the next job takes. ``oldest_id`` is the job with the lowest id among those that have a
-    slot, and ``next_id`` the first job in line. ``next_start`` is the time before which the rates of the limit, or
-    a hold-off of the key, let no more jobs start. It is ``None`` if they let one start now.
+    slot, and ``next_id`` the first job in line that is not too heavy for the limit. ``next_start`` is the time before
+    which the rates of the limit, or a hold-off of the key, let no more jobs start. It is ``None`` if they let one
+    start now.
     """
 
     name: str
@@ -305,15 +306,15 @@ def list_limits(connection: sa.Connection) -> list[StoredLimit]:
 
 _KEY = sa.bindparam("limit_key_is", type_=sa.Text())
 _OF_KEY = (jobs.c.limit_name == _NAME, jobs.c.limit_key == _KEY)
-_FIRST_IN_LINE = (
-    sa.select(jobs.c.id, weight_of().label("weight"))
-    .where(is_in_line(), *_OF_KEY)
-    .order_by(jobs.c.priority.desc(), jobs.c.id)
-    .limit(1)
+_FIRST_IN_LINE = head_of_line(
+    lambda head: head.c.id,
+    lambda head: weight_of(head).label("weight"),
+    name=_NAME,
+    key=_KEY,
+    heaviest=sa.bindparam("heaviest", type_=sa.Integer()),
 )
 _RUNNING = sa.func.coalesce(sa.func.sum(weight_of()).filter(jobs.c.status == DOING), 0)
 _SHOW_HELD = sa.select(slots_of(), _RUNNING, sa.func.min(jobs.c.id)).where(holds_slot(), *_OF_KEY)
-_SHOW_RATES = sa.select(*RATES).where(limits.c.name == _NAME)
 _SHOW_LINE = sa.select(sa.func.count()).where(is_in_line(), *_OF_KEY)
 
 
@@ -322,12 +323,10 @@ def show_limit(connection: sa.Connection, name: str, key: str) -> LimitKey:
     parameters = {"limit_name_is": name, "limit_key_is": key}
     held, running, oldest_id = connection.execute(_SHOW_HELD, parameters).one()
     in_line = connection.execute(_SHOW_LINE, parameters).scalar_one()
-    first = connection.execute(_FIRST_IN_LINE, parameters).one_or_none()
+    terms = dict(read_terms(connection, [name])).get(name, LimitTerms())
+    first = connection.execute(_FIRST_IN_LINE, {**parameters, "heaviest": terms.heaviest}).one_or_none()
     weight = 1 if first is None else first.weight
-    rates = connection.execute(_SHOW_RATES, parameters).one_or_none()
-    by_rates = rates and next_start(
-        connection, name, key, read_rates(rates.rates), read_rates(rates.total_rates), weight=weight
-    )
+    by_rates = next_start(connection, name, key, terms.rates, terms.total_rates, weight=weight)
     return LimitKey(
         name=name,
         key=key,
@@ -353,37 +352,6 @@ class LineSweep:
     undefined: tuple[str, ...] = ()
 
 
-def _next_weight(
-    name: sa.ColumnElement[str], key: sa.ColumnElement[str], heaviest: sa.ColumnElement[int]
-) -> sa.ScalarSelect[int]:
-    """Return the weight of the next job of a key. Jobs that are too heavy for their limit are passed over."""
-    head = jobs.alias("head")
-    return (
-        sa.select(weight_of(head))
-        .where(
-            is_in_line(head),
-            head.c.limit_name == name,
-            head.c.limit_key == key,
-            sa.func.coalesce(weight_of(head) <= heaviest, sa.true()),
-        )
-        .order_by(head.c.priority.desc(), head.c.id)
-        .limit(1)
-        .scalar_subquery()
-    )
-
-
-def _next_queue(name: sa.ColumnElement[str], key: sa.ColumnElement[str]) -> sa.ScalarSelect[str]:
-    """Return the queue of the next job of a key."""
-    head = jobs.alias("head")
-    return (
-        sa.select(sa.cast(head.c.queue_name, sa.Text))
-        .where(is_in_line(head), head.c.limit_name == name, head.c.limit_key == key)
-        .order_by(head.c.priority.desc(), head.c.id)
-        .limit(1)
-        .scalar_subquery()
-    )
-
-
 def _sweep() -> sa.Select[Any]:
     """Walk from key to key through the index of the line, one probe each, and open the keys that have room."""
     line, further, holder = jobs.alias("line"), jobs.alias("further"), jobs.alias("holder")
@@ -407,10 +375,13 @@ def _sweep() -> sa.Select[Any]:
     _, concurrency, total, _ = TERMS
     held = sa.select(slots_of(holder)).where(holds_slot(holder), holder.c.limit_name == walk.c.name)
     held_by_key = held.where(holder.c.limit_key == walk.c.key).scalar_subquery()
-    needed = _next_weight(walk.c.name, walk.c.key, sa.func.least(concurrency, total))
+    heaviest = sa.func.least(concurrency, total)
+    place = {"name": walk.c.name, "key": walk.c.key, "heaviest": heaviest}
+    needed = head_of_line(weight_of, **place).scalar_subquery()
     of_key = [windows.c.limit_name == walk.c.name, windows.c.limit_key == walk.c.key]
     has_window = sa.select(windows.c.id).where(*of_key).exists()
-    queues = sa.func.array(_next_queue(walk.c.name, walk.c.key), type_=ARRAY(sa.Text))
+    next_queue = head_of_line(lambda head: sa.cast(head.c.queue_name, sa.Text), **place).scalar_subquery()
+    queues = sa.func.array(next_queue, type_=ARRAY(sa.Text))
     jobs_of_limit = sa.select(sa.func.count()).where(holds_slot(holder), holder.c.limit_name == walk.c.name)
     has_room = sa.and_(
         has_numbers(),

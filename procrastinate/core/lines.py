@@ -31,6 +31,29 @@ def _count_held(name: sa.ColumnElement[Any], key: sa.ColumnElement[Any]) -> sa.S
     return sa.select(slots_of(holder)).where(*held).scalar_subquery()
 
 
+def head_of_line(
+    *columns: Callable[[sa.FromClause], sa.ColumnElement[Any]],
+    name: sa.ColumnElement[str],
+    key: sa.ColumnElement[str],
+    heaviest: sa.ColumnElement[int],
+) -> sa.Select[Any]:
+    """Return columns of the next job of a key. A job that is too heavy for the limit never starts and is passed over.
+
+    Parameters
+    ----------
+    heaviest:
+        The largest weight that a job may have. NULL means any weight.
+    """
+    head = jobs.alias("head")
+    fits = sa.func.coalesce(weight_of(head) <= heaviest, sa.true())
+    return (
+        sa.select(*(column(head) for column in columns))
+        .where(is_in_line(head), head.c.limit_name == name, head.c.limit_key == key, fits)
+        .order_by(head.c.priority.desc(), head.c.id)
+        .limit(1)
+    )
+
+
 def _next_of(where: Callable[[sa.FromClause], sa.ColumnElement[bool]]) -> Any:
     """Return the next job of the first key in line for which a condition holds.
 

@@ -12,7 +12,7 @@ from procrastinate.core.admit import TERMS, terms_of
 from procrastinate.core.hold_offs import read_hold_offs
 from procrastinate.core.inspection.bounds import first_rows
 from procrastinate.core.inspection.facts import COUNTED, JobFacts, count_of, first_of_line, starts_before
-from procrastinate.core.lines import read_held
+from procrastinate.core.lines import head_of_line, read_held
 from procrastinate.core.rates import RATES, next_start
 from procrastinate.core.share import LimitTerms
 from procrastinate.core.tables import events, holds_slot, is_in_line, jobs, limits, weight_of
@@ -95,11 +95,11 @@ def _read_oldest(connection: sa.Connection, name: str, key: str) -> tuple[int | 
 
 def _read_next_weight(connection: sa.Connection, name: str, key: str, heaviest: int) -> int:
     """Return the weight of the first job in line that is not too heavy, or 1 if none is in line."""
-    first = (
-        sa.select(weight_of())
-        .where(is_in_line(), jobs.c.limit_name == name, jobs.c.limit_key == key, weight_of() <= heaviest)
-        .order_by(jobs.c.priority.desc(), jobs.c.id)
-        .limit(1)
+    first = head_of_line(
+        weight_of,
+        name=sa.literal(name, sa.Text()),
+        key=sa.literal(key, sa.Text()),
+        heaviest=sa.literal(heaviest, sa.Integer()),
     )
     return connection.execute(first).scalar_one_or_none() or 1
 
