@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import random
 import sys
 
-from procrastinate import App, Limit, Rate
+from procrastinate import App, JobContext, Limit, Rate, Unique
 
 URL = sys.argv[1] if __name__ == "__main__" else "postgresql+psycopg://"
 
+MAX_WAIT = datetime.timedelta(seconds=2)
 PER_KEY = Limit("per key", by=lambda kwargs: f"key {kwargs['number'] % 3}", concurrency=2)
 IN_ALL = Limit("in all", by=lambda kwargs: f"key {kwargs['number'] % 5}", total=3)
 SIZED = Limit("sized", by=lambda kwargs: f"key {kwargs['key']}", concurrency=50)
@@ -63,6 +65,18 @@ async def weighed() -> None:
     """Fail at times, for a retry is a start as well."""
     if random.random() < 0.1:
         raise ValueError("once more")
+
+
+@app.task(name="unique", unique=Unique(by="unique key", until="end"), pass_context=True)
+async def unique(context: JobContext) -> None:
+    """Run until the worker is killed, and then for a moment."""
+    if context.job.attempts == 0:
+        await asyncio.sleep(600)
+
+
+@app.task(name="debounced", unique=Unique(by="late", on_conflict="replace", max_wait=MAX_WAIT))
+async def debounced(number: int) -> None:
+    """Do nothing, a while after the last call."""
 
 
 if __name__ == "__main__":

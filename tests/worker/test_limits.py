@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
@@ -35,12 +35,15 @@ LEFT = "SELECT count(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing'
 class Workers:
     """Worker processes. One that is killed is followed by another one."""
 
-    def __init__(self, database_url: str, number: int, slots: int) -> None:
+    def __init__(
+        self, database_url: str, number: int, slots: int, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._environment = {**os.environ, **(environment or {})}
         self._command = [sys.executable, "-m", "tests.worker.limited_program", database_url, str(slots)]
         self._processes = collections.deque(self._start() for _ in range(number))
 
     def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self._command, stderr=subprocess.DEVNULL)
+        return subprocess.Popen(self._command, env=self._environment, stderr=subprocess.DEVNULL)
 
     @property
     def pids(self) -> list[int]:
@@ -62,9 +65,11 @@ class Workers:
 
 
 @contextlib.contextmanager
-def workers(database_url: str, number: int, *, slots: int = 8) -> Iterator[Workers]:
+def workers(
+    database_url: str, number: int, *, slots: int = 8, environment: Mapping[str, str] | None = None
+) -> Iterator[Workers]:
     """Run worker processes until the end of the block."""
-    running = Workers(database_url, number, slots)
+    running = Workers(database_url, number, slots, environment)
     try:
         yield running
     finally:
