@@ -144,3 +144,75 @@ from procrastinate.testing import InMemoryConnector
 print(*(limit.name for limit in app.with_connector(InMemoryConnector()).list_limits()))
 """
     assert run_program(_PROJECT + program).split() == ["mail"]
+
+
+_EVERY_OPTION = """
+settings.TASKS["default"]["OPTIONS"] = {
+    "limit": Limit("of the tasks", by=lambda given: f"key {given['args'][0] % 2}", concurrency=2)
+}
+django.setup()
+import datetime
+from django.utils import timezone
+from procrastinate import Unique
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
+from procrastinate.exceptions import AlreadyEnqueued
+from tests.django.shop import framework_tasks
+
+JOBS = 6
+due = timezone.now() + datetime.timedelta(seconds=0.5)
+unique = Unique(by=lambda given: f"unique {given['args'][0]}", until="end")
+tasks = {
+    "plain": framework_tasks.add,
+    "async": framework_tasks.add_async,
+    "locked": framework_tasks.add.using(lock="one at a time"),
+    "queueing": framework_tasks.add.using(queueing_lock=lambda given: f"queueing {given['args'][0]}"),
+    "unique": framework_tasks.add.using(unique=unique),
+    "scheduled": framework_tasks.add.using(run_after=due),
+    "heavy": framework_tasks.add.using(weight=2),
+}
+ids = {name: [int(task.enqueue(number).id) for number in range(JOBS)] for name, task in tasks.items()}
+refused = []
+for name in ("queueing", "unique"):
+    try:
+        tasks[name].enqueue(0)
+    except AlreadyEnqueued:
+        refused.append(name)
+while ProcrastinateJob.objects.filter(status="todo").exists():
+    app.run_worker(wait=False, install_signal_handlers=False, concurrency=6, prefetch=PREFETCH)
+
+most, running = {}, {}
+weights = dict(ProcrastinateJob.objects.values_list("id", "limit_weight"))
+keys = dict(ProcrastinateJob.objects.values_list("id", "limit_key"))
+first_scheduled = None
+for event in ProcrastinateEvent.objects.filter(type__in=("started", "succeeded")).order_by("id"):
+    sign = 1 if event.type == "started" else -1
+    groups = {keys[event.job_id]: weights[event.job_id] or 1}
+    if event.job_id in ids["locked"]:
+        groups["locked"] = 1
+    if event.job_id in ids["scheduled"] and sign > 0:
+        first_scheduled = first_scheduled or event.at
+    for group, weight in groups.items():
+        running[group] = running.get(group, 0) + sign * weight
+        most[group] = max(most.get(group, 0), running[group])
+statuses = sorted(set(ProcrastinateJob.objects.values_list("status", flat=True)))
+print(json.dumps({
+    "refused": refused,
+    "statuses": statuses,
+    "number": ProcrastinateJob.objects.count(),
+    "most": dict(sorted(most.items())),
+    "not before": first_scheduled >= due,
+}))
+"""
+
+
+@pytest.mark.parametrize("prefetch", [True, False], ids=["prefetch", "no prefetch"])
+def test_a_limit_of_djangos_tasks_holds_together_with_every_other_option(project_url: str, prefetch: bool) -> None:
+    printed = run_program(_PROJECT + _EVERY_OPTION.replace("PREFETCH", str(prefetch)), project_url)
+    assert json.loads(printed) == {
+        "refused": ["queueing", "unique"],
+        "statuses": ["succeeded"],
+        "number": 7 * 6,
+        "most": {"key 0": 2, "key 1": 2, "locked": 1},
+        "not before": True,
+    }
