@@ -5,7 +5,7 @@ from functools import partial
 
 from django.db import transaction
 
-from procrastinate import RetryStrategy
+from procrastinate import Limit, Rate, RetryStrategy, Unique
 from procrastinate.contrib.django import app
 from shop.models import Mail, Order
 
@@ -98,3 +98,31 @@ async def confirm_once_async(context, order_id: int) -> None:
     async with context.transaction():
         await Order.objects.filter(pk=order_id).aupdate(state="confirmed")
         await send_mail.defer_async(to=f"order {order_id}", subject="Confirmed")
+
+
+def customer_of(given) -> str:
+    return given["customer"]
+
+
+exported = []
+
+
+@app.task(limit=Limit("exports", by=customer_of, concurrency=1, total=2))
+def export(customer: str) -> None:
+    exported.append(customer)
+
+
+@app.task(limit=Limit("reports", by=customer_of, fair=True, rate=Rate(2, per={"hours": 1})))
+def report(customer: str) -> None:
+    exported.append(customer)
+
+
+@app.task(limit=Limit("calls", by=customer_of, concurrency=2), pass_context=True)
+def call(context, customer: str) -> None:
+    exported.append(customer)
+    context.hold_off({"hours": 1})
+
+
+@app.task(unique=Unique(by=customer_of, on_conflict="skip"))
+def digest(customer: str) -> None:
+    exported.append(customer)

@@ -198,6 +198,37 @@ class AsyncTests(JobsMixin, TestCase):
         self.assertEqual(await Order.objects.acount(), 0)
 
 
+class LimitedTests(JobsMixin, TestCase):
+    def setUp(self):
+        super().setUp()
+        tasks.exported.clear()
+
+    def test_jobs_in_line_run_one_after_the_other(self):
+        for customer in "aab":
+            tasks.export.defer(customer=customer)
+        self.assertEqual(len(self.jobs.run()), 3)
+        self.assertEqual(sorted(tasks.exported), list("aab"))
+
+    def test_customers_take_turns_and_jobs_above_the_rate_stay_in_line(self):
+        for customer in "aaaab":
+            tasks.report.defer(customer=customer)
+        self.jobs.run()
+        self.assertEqual(tasks.exported, ["a", "b", "a"])
+        self.assertEqual(len(self.jobs.deferred(tasks.report, {"status": "todo"})), 2)
+
+    def test_a_job_holds_off_the_others_of_its_customer(self):
+        for customer in "aab":
+            tasks.call.defer(customer=customer)
+        self.jobs.run()
+        self.assertEqual(tasks.exported, ["a", "b"])
+
+    def test_a_unique_job_is_deferred_once(self):
+        first = tasks.digest.defer(customer="a")
+        self.assertEqual(tasks.digest.defer(customer="a"), first)
+        self.jobs.run()
+        self.assertEqual(tasks.exported, ["a"])
+
+
 class PlainTests(TestCase):
     def test_without_the_mixin(self):
         with Jobs(app) as jobs, mock.patch.object(tasks.count, "func", lambda number: number * 2):
