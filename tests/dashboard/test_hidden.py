@@ -108,7 +108,7 @@ def test_what_a_job_says_is_hidden_with_its_arguments(serve: Serve, task: str, a
             assert (words in text) is is_shown, words
 
 
-def test_the_refusal_of_a_row_is_shown_to_those_who_see_errors(serve: Serve) -> None:
+def test_the_refusal_of_a_row_is_shown_only_with_the_right_to_see_errors(serve: Serve) -> None:
     """PostgreSQL's message has the whole row, with its arguments."""
     with serve() as (served, client):
         with served.engine.connect() as connection:
