@@ -53,10 +53,7 @@ class Receiver(http.server.ThreadingHTTPServer):
             for measured in ExportMetricsServiceRequest.FromString(body).resource_metrics:
                 self._take_metrics(_pid(measured.resource), [m for s in measured.scope_metrics for m in s.metrics])
         else:
-            _, *lines = body.splitlines()
-            headers, contents = lines[::2], lines[1::2]
-            for header, content in zip(headers, contents, strict=False):
-                self.items.append((json.loads(header)["type"], json.loads(content)))
+            self.items += _items_of_envelope(body)
 
     def _take_metrics(self, pid: int, taken: list[Any]) -> None:
         for metric in taken:
@@ -67,6 +64,19 @@ class Receiver(http.server.ThreadingHTTPServer):
     def total(self, name: str, task: str) -> float:
         """Return the value of a counter for a task, added up over processes."""
         return sum(value for (one, of, _), value in self.sums.items() if (one, of) == (name, task))
+
+
+def _items_of_envelope(envelope: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the items of an envelope. The header of an item says how many bytes its content has."""
+    _, _, rest = envelope.partition(b"\n")
+    while rest:
+        line, _, rest = rest.partition(b"\n")
+        header = json.loads(line)
+        length = header.get("length", rest.find(b"\n") if b"\n" in rest else len(rest))
+        content, end, rest = rest[:length], rest[length : length + 1], rest[length + 1 :]
+        assert len(content) == length
+        assert end in (b"\n", b""), "The content is longer than its header says"
+        yield header["type"], json.loads(content)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
