@@ -11,6 +11,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
+from procrastinate.core import bulk
 from procrastinate.dashboard import Access
 from tests.browser.pages import MISSING, PAGES, emulate, make_states, visit
 from tests.dashboard.hosts import Served
@@ -201,6 +202,47 @@ def test_an_operation_goes_on_while_its_page_is_open(browser: Chrome, served: Se
     wait = WebDriverWait(browser, 60, ignored_exceptions=[StaleElementReferenceException])
     wait.until(lambda _: "100 % of the jobs" in browser.find_element(By.ID, "operation").text)
     assert "3,000" in browser.find_element(By.ID, "operation").text
+
+
+@pytest.mark.parametrize("served", ["wsgi"], indirect=True)
+def test_an_operation_that_is_refused_says_so_until_the_page_is_left(
+    browser: Chrome, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page goes on to refresh itself."""
+    monkeypatch.setattr(bulk, "CHANGED_AT_ONCE", 1)
+    served.set_access(Access.everything())
+    with served.engine.connect() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO procrastinate_jobs (queue_name, task_name, status) "
+            "SELECT 'slow', 'm', 'failed' FROM generate_series(1, 900)"
+        )
+    visit(browser, served, "operations/new?action=retry&state=failed&q=queue:slow")
+    browser.find_element(By.CSS_SELECTOR, "form[action$='operations/start'] button").click()
+    wait = WebDriverWait(browser, 20, ignored_exceptions=[StaleElementReferenceException])
+    wait.until(lambda _: browser.find_elements(By.CSS_SELECTOR, "form[data-continue]"))
+    browser.execute_script(_REFUSE_POSTS)
+    wait.until(lambda _: "stopped" in browser.find_element(By.CSS_SELECTOR, "[data-status]").text)
+    before = browser.execute_script("return window.refreshes")
+    for number in (1, 2):  # the second one begins when the page has shown the first one
+        browser.find_element(By.TAG_NAME, "body").send_keys("r")
+        wait.until(lambda _, number=number: browser.execute_script("return window.refreshes") >= before + number)
+    assert "stopped" in browser.find_element(By.CSS_SELECTOR, "[data-status]").text
+    with served.engine.connect() as connection:
+        connection.exec_driver_sql("UPDATE procrastinate_operations SET state = 'cancelled' WHERE state = 'running'")
+        connection.exec_driver_sql("DELETE FROM procrastinate_jobs WHERE queue_name = 'slow'")
+
+
+_REFUSE_POSTS = """
+    const real = window.fetch;
+    window.refreshes = 0;
+    window.fetch = async (address, options) => {
+      if (options?.method === "POST") return new Response("", { status: 403 });
+      const answer = await real(address, options);
+      window.refreshes += 1;
+      return answer;
+    };
+"""
+"""What a proxy does whose login has ended: it refuses actions and goes on to show pages."""
 
 
 @in_two_hosts

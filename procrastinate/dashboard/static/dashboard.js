@@ -16,6 +16,7 @@
   // Refresh
 
   let timer = 0;
+  let stopped = ""; // why the operation of this page does not go on
   let busy = false;
 
   function seconds() {
@@ -63,7 +64,7 @@
       const answer = await fetch(location.href, { headers: { "X-Refresh": "1" }, redirect: "error" });
       if (!answer.ok) throw new Error(String(answer.status));
       replaceParts(new DOMParser().parseFromString(await answer.text(), "text/html"));
-      say("");
+      say(stopped);
     } catch (error) {
       say("not up to date");
     } finally {
@@ -124,7 +125,8 @@
       setTimeout(goOn, 100);
     } catch (error) {
       const isRefused = status >= 400 && status < 500;
-      say(isRefused ? "stopped: reload the page to continue" : "not up to date");
+      if (isRefused) stopped = "stopped: reload the page to continue";
+      say(stopped || "not up to date");
       if (!isRefused) setTimeout(goOn, 5000);
     }
   }
