@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 def add_retry_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of :func:`retry_command`."""
-    _add_arguments(parser, "retry")
-    parser.add_argument(
-        "--error", type=given_name, help="only jobs with an error of this class: its path, or the end of it"
-    )
-    parser.add_argument(
-        "--since", type=since, help="only jobs that failed since then: 30m, 2h, 1d, or ISO 8601 with a zone"
-    )
+    _add_arguments(parser, "retry", "that failed")
 
 
 def add_cancel_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of :func:`cancel_command`."""
-    _add_arguments(parser, "cancel")
+    _add_arguments(parser, "cancel", "that were deferred")
 
 
-def _add_arguments(parser: argparse.ArgumentParser, word: str) -> None:
+def _add_arguments(parser: argparse.ArgumentParser, word: str, happened: str) -> None:
     parser.add_argument("--task", type=given_name, help="only jobs of this task")
     parser.add_argument("--queue", type=given_name, help="only jobs of this queue")
+    parser.add_argument(
+        "--error", type=given_name, help="only jobs with an error of this class: its path, or the end of it"
+    )
+    parser.add_argument(
+        "--since", type=since, help=f"only jobs {happened} since then: 30m, 2h, 1d, or ISO 8601 with a zone"
+    )
     parser.add_argument("--yes", action="store_true", help=f"{word} them. Otherwise the jobs are only counted")
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
 
@@ -57,15 +57,16 @@ def _change(app: App, arguments: argparse.Namespace, kind: str) -> None:
     from procrastinate.core import bulk
     from procrastinate.core.inspection import WAITING, Count, JobSearch, JobState
 
-    earliest = getattr(arguments, "since", None)
+    earliest = None if arguments.since is None else arguments.since.isoformat()
     states = {"retry": (JobState.FAILED,), "cancel": WAITING}
     searches = [
         JobSearch(
             state=state,
             task=arguments.task,
             queue=arguments.queue,
-            error=getattr(arguments, "error", None),
-            ended_since=None if earliest is None else earliest.isoformat(),
+            error=arguments.error,
+            ended_since=earliest if kind == "retry" else None,
+            deferred_since=earliest if kind == "cancel" else None,
         )
         for state in states[kind]
     ]

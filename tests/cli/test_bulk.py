@@ -112,6 +112,28 @@ def test_all_waiting_jobs_of_a_queue_are_cancelled(app: App, capsys: Capture) ->
     assert (count(app, Status.CANCELLED), count(app, Status.TODO)) == (3, 1)
 
 
+@pytest.mark.parametrize(
+    ("options", "matching"), [(["--error", "Refused"], 1), (["--since", "90m"], 1), (["--since", "1d"], 3), ([], 3)]
+)
+def test_waiting_jobs_are_chosen_by_an_earlier_error_and_by_their_age(
+    app: App, engine: sa.Engine, capsys: Capture, options: list[str], matching: int
+) -> None:
+    """Jobs that wait for a retry have errors. The first job is an hour old, the second two hours, and so on."""
+    with app.open():
+        ids = [app.configure_task("t", queue="retried").defer() for _ in range(3)]
+    with engine.begin() as connection:
+        for hours, job_id in enumerate(ids, start=1):
+            shift = sa.text("UPDATE procrastinate_events SET at = at - :hours * interval '1 hour' WHERE job_id = :id")
+            connection.execute(shift, {"hours": hours, "id": job_id})
+        refused = "INSERT INTO procrastinate_errors (job_id, attempt, exception_class, message, traceback)"
+        connection.execute(sa.text(f"{refused} VALUES (:id, 1, 'shop.Refused', 'no', '')"), {"id": ids[1]})
+    assert main(["cancel", "--queue", "retried", *options, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["matching"] == matching
+    assert main(["cancel", "--queue", "retried", *options, "--yes", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["changed"] == matching
+    assert count(app, Status.CANCELLED) == matching
+
+
 def test_a_time_without_a_zone_is_refused(app: App, capsys: Capture) -> None:
     with pytest.raises(SystemExit):
         main(["retry", "--since", "2030-01-01T00:00"])
@@ -132,7 +154,7 @@ def test_a_job_that_the_database_refuses_to_change_is_named_and_stops_no_other(
 @pytest.mark.parametrize("value", ["", "  "])
 @pytest.mark.parametrize(
     ("command", "option"),
-    [(command, option) for command in ("retry", "cancel") for option in ("--task", "--queue")] + [("retry", "--error")],
+    [(command, option) for command in ("retry", "cancel") for option in ("--task", "--queue", "--error")],
 )
 def test_an_empty_name_is_refused(app: App, capsys: Capture, command: str, option: str, value: str) -> None:
     """It is the value of an unset variable of a shell."""

@@ -61,6 +61,7 @@ EVERY_CRITERION = JobSearch(
     error="E",
     without_tasks=("b", "c"),
     ended_since="2030-01-01T00:00:00+00:00",
+    deferred_since="2030-01-01T00:00:00+00:00",
 )
 
 

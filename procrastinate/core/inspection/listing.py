@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from procrastinate.core.criteria import equals, is_possible, only_possible
 from procrastinate.core.inspection.bounds import first_rows, load
 from procrastinate.core.inspection.records import JobsPage
-from procrastinate.core.inspection.rows import LISTED, listed_job
+from procrastinate.core.inspection.rows import LISTED, deferred_at, listed_job
 from procrastinate.core.inspection.states import NEWEST, READY_OF_QUEUE, WALKS, Walk
 from procrastinate.core.job_states import JobState
 from procrastinate.core.operation_marks import may_lag
@@ -42,6 +42,8 @@ class JobSearch:
         Names of tasks whose jobs are left out.
     ended_since:
         The time in ISO 8601 after which the jobs ended.
+    deferred_since:
+        The time in ISO 8601 after which the jobs were deferred.
     """
 
     state: JobState | None = None
@@ -55,6 +57,7 @@ class JobSearch:
     error: str | None = None
     without_tasks: tuple[str, ...] = ()
     ended_since: str | None = None
+    deferred_since: str | None = None
 
     @property
     def walk(self) -> Walk:
@@ -94,9 +97,14 @@ class JobSearch:
         if self.error is not None:
             found.append(_has_error(table, self.error))
         if self.ended_since is not None:
-            since = sa.bindparam("ended_since", self.ended_since, type_=sa.Text())
-            found.append(table.c.finished_at >= sa.cast(since, jobs.c.finished_at.type))
+            found.append(table.c.finished_at >= _moment("ended_since", self.ended_since))
+        if self.deferred_since is not None:
+            found.append(deferred_at(table.c.id) >= _moment("deferred_since", self.deferred_since))
         return found
+
+
+def _moment(name: str, text: str) -> sa.ColumnElement[Any]:
+    return sa.cast(sa.bindparam(name, text, type_=sa.Text()), jobs.c.finished_at.type)
 
 
 def _has_arguments(table: sa.FromClause, wanted: str) -> sa.ColumnElement[bool]:
