@@ -17,8 +17,13 @@ from procrastinate import worker_observers
 from procrastinate._otel_shared import attached, trace_options, tracer
 from procrastinate.worker_observers import ObservedWorker
 
-_SUPPRESSING = (context._SUPPRESS_INSTRUMENTATION_KEY, "suppress_instrumentation")
-"""The keys by which instrumentation knows that it is not wanted: that of newer releases, and that of older ones."""
+_SUPPRESSING = tuple(
+    filter(None, (getattr(context, "_SUPPRESS_INSTRUMENTATION_KEY", None), "suppress_instrumentation"))
+)
+"""The keys by which instrumentation knows that it is not wanted: that of newer releases, and that of older ones.
+
+The first one has no public name. Without it, in a release to come, workers run and their statements have spans.
+"""
 
 
 def turn_on() -> None:
