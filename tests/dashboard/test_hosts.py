@@ -89,8 +89,29 @@ def test_each_page_is_shown(client: httpx.Client, page: str) -> None:
 def test_no_text_of_a_row_becomes_html(client: httpx.Client, page: str) -> None:
     text = client.get(page).text
     assert "<script>alert" not in text
-    assert " onmouseover=" not in text.replace("&#39;", "")
     assert not set(text) & {"\u202e", "\x1b", "\x07"}
+
+
+@in_two_hosts
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_a_name_with_quotes_adds_no_attribute(client: httpx.Client, served: Served, quote: str) -> None:
+    """The name stands in texts and in attributes."""
+    name = f"x{quote} onmouseover={quote}alert(2)"
+    names = ("queue_name", "task_name", "lock", "queueing_lock")
+    job_id = _defer(served, **dict.fromkeys(names, f"$${name}$$"))
+    worker = "procrastinate_workers WHERE id = 123456"
+    with served.engine.connect() as connection:
+        insert = "INSERT INTO procrastinate_workers (id, last_heartbeat, name, hostname) VALUES (123456, now(), :n, :n)"
+        connection.execute(sa.text(insert), {"n": name})
+        pages = ("jobs", "queues", "tasks", "locks", "workers", "", "doctor", f"jobs/{job_id}", f"jobs?q=queue:{name}")
+        texts = {page: client.get(page).text for page in pages}
+        connection.exec_driver_sql(f"DELETE FROM {worker}")  # noqa: S608
+        connection.exec_driver_sql(f"DELETE FROM procrastinate_jobs WHERE id = {job_id}")  # noqa: S608
+    for page, text in texts.items():
+        assert f"{quote} onmouseover={quote}alert" not in text, page
+    escaped = f"{quote} onmouseover={quote}alert(2)".replace("'", "&#39;").replace('"', "&#34;")
+    for page in ("jobs", "queues", "tasks", "workers", f"jobs/{job_id}"):
+        assert escaped in texts[page], page
 
 
 @pytest.mark.parametrize("page", [*PAGES, "jobs/17"])
