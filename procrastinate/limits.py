@@ -179,8 +179,8 @@ def add_limit(known: dict[str, Limit], limit: Limit) -> None:
         known[limit.name] = limit
     elif not first.is_another_run_of(limit):
         raise ValueError(
-            f"The limit {limit.name!r} is defined twice with different numbers, as {_numbers(first)} and as "
-            f"{_numbers(limit)}: define it once and share the object, or give one of the two another name"
+            f"The limit {limit.name!r} is defined twice with different numbers, as {_described(first)} and as "
+            f"{_described(limit)}: define it once and share the object, or give one of the two another name"
         )
 
 
@@ -208,6 +208,11 @@ def read_limits_of_queues(limits: Iterable[Limit]) -> dict[str, Limit]:
         by_queue[limit.queue] = limit
         add_limit(by_name, limit)
     return by_queue
+
+
+def _described(limit: Limit) -> str:
+    declaration = getattr(limit, "_declaration", None)
+    return _numbers(limit) + ("" if declaration is None else f" in {declaration.caller}")
 
 
 def _numbers(limit: Limit) -> str:

@@ -440,9 +440,14 @@ class WorkerOperations(OperationCalls):
 
     # Workers
 
-    async def define_limits(self, definitions: Sequence[core.LimitDefinition]) -> None:
-        """Store the limits of the code. What an operator has set stays."""
-        await self.connector.run_async(core.define_limits, definitions)
+    async def define_limits(self, definitions: Sequence[core.LimitDefinition]) -> list[str]:
+        """Store the limits of the code, and return those of which workers had stored other numbers.
+
+        What an operator has set stays.
+        """
+        known = await self.connector.run_async(core.list_defined_limits)
+        changed = await self.connector.run_async(core.define_limits, definitions)
+        return sorted(set(known) & set(changed))
 
     async def register_worker(
         self, terms: core.WorkerTerms | None = None, identity: core.WorkerIdentity | None = None

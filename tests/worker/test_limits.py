@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pytest
 
 from procrastinate import App, JobContext, Limit, Rate
-from procrastinate.core import Status
+from procrastinate.core import LimitDefinition, Status, define_limits
 from procrastinate.worker.services import limit_definer
 from tests.worker.limited_program import IN_ALL, PER_KEY
 from tests.worker.limited_program import app as program
@@ -128,6 +128,23 @@ async def test_limits_whose_rows_are_gone_are_stored_again(
         await queue.succeeded(await task.defer_async())
         worker.stop()
         await running
+
+
+async def test_a_worker_names_the_limits_that_another_program_had_stored_with_other_numbers(
+    limited_app: App, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    for limit in (Limit("shared", concurrency=2), Limit("same", total=1), Limit("new", total=1)):
+        limited_app.task(name=limit.name, limit=limit)(lambda: None)
+    plain = limited_app.task(name="plain")(lambda: None)
+    of_others = [LimitDefinition(name="shared", concurrency=3), LimitDefinition(name="same", total=1)]
+    async with limited_app.open_async():
+        await limited_app.connector.run_async(define_limits, of_others)
+        for _ in range(2):
+            await plain.defer_async()  # a worker without jobs would not start
+            await limited_app.run_worker_async(wait=False, install_signal_handlers=False)
+    assert queue.sql("SELECT concurrency FROM procrastinate_limits WHERE name = 'shared'") == 2
+    reports = [record for record in caplog.records if getattr(record, "action", "") == "limits_differ"]
+    assert [vars(record)["limit_name"] for record in reports] == ["shared"]
 
 
 OF_BIG, CUSTOMERS = (100_000, 50) if LONG else (1500, 4)

@@ -50,19 +50,19 @@ class LimitDefiner:
     async def define(self) -> None:
         """Store the limits that are new, if no open transaction has locked one of them and the database takes them.
 
+        A limit that another program has stored with other numbers is logged by its name.
+
         Raises
         ------
         ConnectorException
             The database cannot be reached.
-        ValueError
-            Two limits of one name have different numbers.
         """
         new = [limit.definition for limit in self._app.list_limits()]
         new = [definition for definition in new if definition not in self._stored]
         if not new:
             return
         try:
-            await self._manager.define_limits(new)
+            replaced = await self._manager.define_limits(new)
         except exceptions.ConnectorException as error:
             if is_lock_timeout(error):
                 self._logger.warning(
@@ -74,7 +74,18 @@ class LimitDefiner:
             else:
                 self._refused.note(error)
         else:
+            self._report(set(replaced) - {definition.name for definition in self._stored})
             self._stored.update(new)
+
+    def _report(self, replaced: Collection[str]) -> None:
+        for name in sorted(replaced):
+            self._logger.warning(
+                "Another program had stored the limit %r with other numbers, and those of this worker apply now. If "
+                "both programs are in use, the one whose worker starts last decides: give both the same numbers, or "
+                "one of the limits another name",
+                name,
+                extra={"action": "limits_differ", "limit_name": name},
+            )
 
     def define_again(self, names: Collection[str]) -> set[str]:
         """Store limits at the next look although they were stored. Return the names of those that the code has."""
@@ -86,8 +97,4 @@ class LimitDefiner:
         """Look for new limits from time to time."""
         while True:
             await asyncio.sleep(_PAUSE)
-            try:
-                await self.define()
-            except ValueError:
-                self._logger.exception("Limits cannot be stored", extra={"action": "limits_differ"})
-                return
+            await self.define()
