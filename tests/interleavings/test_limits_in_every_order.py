@@ -120,8 +120,8 @@ class StageOfLowering(Stage):
         super()._check_what_is_left(released)
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("other", ["admit", "fetch"])
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("other", ["fetch", "defer", *(["admit"] if LONG else [])])
 def test_no_job_starts_above_a_limit_that_was_lowered(
     engine: sa.Engine, other: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
