@@ -202,7 +202,7 @@ app.task(name="b", limit=limit)(lambda: None)
     app = project.app
     assert [app.tasks[name].limit for name in ("a", "b", "elsewhere")] == [module.limit] * 3
     assert app.list_limits() == [module.limit]
-    with pytest.raises(ValueError, match="twice with different numbers.*concurrency=5.* in declared_limit .*=7.* in "):
+    with pytest.raises(ValueError, match=r"twice with different numbers.*concurrency=5.* in declared_limit .*=7.* in "):
         project.reload(
             "declared_limit", f"{text.format(concurrency=5)}\napp.task(limit=Limit('api', concurrency=7))(print)"
         )
