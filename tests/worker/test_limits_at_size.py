@@ -42,7 +42,10 @@ HOLDING = "SELECT array_agg(DISTINCT worker_id) FROM procrastinate_jobs WHERE st
 WATCHES_AFTER = 3.0
 """Seconds after which a worker has seen the others long enough to know which of them is silent."""
 SLOTS_BACK_WITHIN = 1.5 + 0.5 + 1.0 + 4.0
-"""Seconds: until a silent worker is stalled, a heartbeat, the tolerance for a late one, and a busy machine."""
+"""Seconds: until a silent worker is stalled, a heartbeat, the tolerance for a late one, and a busy machine.
+
+The design promises the first two, 2 seconds in all. This test does not prove it.
+"""
 
 
 async def defer_jobs(opened: App, *, keys: int, slots: int, seconds: float) -> None:

@@ -50,7 +50,8 @@ async def test_a_limit_that_equals_the_slots_of_the_workers_leaves_most_of_their
 ) -> None:
     """A slot is empty from the end of a job until the next one is fetched. That takes some milliseconds.
 
-    On two processors, 0.96 and 0.5 of the rate were left. A busy machine leaves less.
+    On two processors, 0.96 and 0.5 of the rate were left. A busy machine leaves less. The design promises 0.8 with jobs
+    of 5 ms, and this test does not prove it: the milliseconds between two jobs of a slot are as long as such a job.
     """
     slots = 5
     async with App(connector=database_url).open_async() as opened:
@@ -79,6 +80,11 @@ def microseconds_of_hot_jobs(root: pathlib.Path, url: str, how: str) -> float:
 def test_a_job_of_a_limit_of_one_costs_as_much_as_one_of_a_lock_and_less_than_before_there_were_limits(
     databases: Databases, tmp_path: pathlib.Path
 ) -> None:
+    """Compare the processor time of PostgreSQL.
+
+    The design promises twice the rate of the former lock. This test does not prove it: it asserts no more than about
+    equal costs.
+    """
     brought = revision_named("0014")
     before = unpack_release_before(brought, tmp_path / "before", HOT_PROGRAM)
     times = {}
