@@ -28,7 +28,7 @@ def _get(app: procrastinate.App, path: str, query: str = "", access: Access | No
 
 
 def _tabs(page: str) -> dict[str, str]:
-    tabs = page.partition('id="states"')[2].partition("</ul>")[0]
+    tabs = page.partition('class="pq-tabs"')[2].partition("</ul>")[0]
     texts = [" ".join(re.sub("<[^>]+>", " ", one).split()) for one in tabs.split("</li>")]
     counted = [re.fullmatch(r".*?([a-z][a-z ]*?) ([0-9,]+\+?)", text) for text in texts]
     return {match[1]: match[2] for match in counted if match}
