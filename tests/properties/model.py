@@ -110,7 +110,7 @@ class Model:
     def fetchable(self, queues: Collection[str] | None) -> list[Job]:
         """Return the jobs without a limit that could start now: each is due, and the first of a free lock.
 
-        No job has both a lock and a limit. Which jobs of a limit have the slots depends on when they were admitted.
+        They share no lock with jobs that have a limit. Which of those have slots depends on when they were admitted.
         """
         running = {job.lock for job in self.jobs.values() if job.status == "doing"} - {None}
         first: dict[object, Job] = {}
@@ -120,14 +120,27 @@ class Model:
         ready = [job for job in ready if job.limit_key is None]
         return [job for job in ready if queues is None or job.queue_name in queues]
 
-    def keys_with_room(self, concurrency: int) -> set[str | None]:
-        """Return the keys of the limit whose next job fits into the slots that are free."""
+    def keys_with_room(self, name: str, concurrency: int) -> set[str | None]:
+        """Return the keys of a limit whose next job fits into the slots that are free.
+
+        A job that never fits and one whose lock is held let the next one pass.
+        """
         taken: Counter[str | None] = Counter()
         for job in self.running():
-            taken[job.limit_key] += job.weight
-        due = sorted((job for job in self.jobs.values() if _waits(job) and job.is_due), key=lambda job: job.rank)
-        first = {job.limit_key: job for job in reversed(due) if job.limit_key is not None}
+            if job.limit_name == name:
+                taken[job.limit_key] += job.weight
+        due = [job for job in self._in_line(name) if job.weight <= concurrency]
+        first = {job.limit_key: job for job in reversed(due)}
         return {key for key, job in first.items() if taken[key] + job.weight <= concurrency}
+
+    def has_room(self, name: str, total: int) -> bool:
+        """Return whether a job of any key of a limit fits into the slots that are free. All jobs weigh one."""
+        return bool(self._in_line(name)) and sum(job.limit_name == name for job in self.running()) < total
+
+    def _in_line(self, name: str) -> list[Job]:
+        locks = {job.lock for job in self.running()} - {None}
+        waiting = (job for job in self.jobs.values() if _waits(job) and job.is_due and job.limit_name == name)
+        return sorted((job for job in waiting if job.lock not in locks), key=lambda job: job.rank)
 
     def is_limited(self, job_id: int) -> bool:
         """Return whether the job has a limit."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -34,7 +35,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 QUEUES = ("a", "b")
-LIMIT = core.LimitDefinition(name="limit", concurrency=3)
+CONCURRENCY, TOTAL = 3, 2
+LIMIT = core.LimitDefinition(name="limit", concurrency=CONCURRENCY)
+LIMIT_OF_ALL = core.LimitDefinition(name="limit of all", total=TOTAL)
 
 hypothesis.settings.register_profile(
     "short", max_examples=30, stateful_step_count=50, deadline=None, derandomize=True, database=None
@@ -60,8 +63,10 @@ new_jobs = st.one_of(
         limit_name=st.just(LIMIT.name),
         limit_key=st.sampled_from(("j", "k")),
         limit_weight=st.sampled_from((None, None, 2, 3)),
+        lock=st.sampled_from((None, None, "n")),
         **_COLUMNS,
     ),
+    st.builds(new_job, limit_name=st.just(LIMIT_OF_ALL.name), limit_key=st.sampled_from(("j", "k", "o")), **_COLUMNS),
 )
 callers = st.sampled_from(range(3))
 picks = st.integers(0, 50)
@@ -90,13 +95,16 @@ class AnyOrder(RuleBasedStateMachine):
         self.model = Model()
         self.fetched: list[Fetched] = []
         self.ticks = 0
+        self.concurrency = CONCURRENCY
+        self.had_slots: dict[str, set[int]] = {}
+        self.most_slots = 0
         self.watch(steps.query, _EMPTY)
 
     @initialize(batch=st.lists(new_jobs, min_size=4, max_size=8))
     def start_with_two_workers_and_some_jobs(self, batch: list[NewJob]) -> None:
         self.register()
         self.register()
-        self.watch(core.define_limits, [LIMIT])
+        self.watch(core.define_limits, [LIMIT, LIMIT_OF_ALL])
         self.defer_those_that_may_be(0, batch)
 
     # Callers
@@ -260,6 +268,14 @@ class AnyOrder(RuleBasedStateMachine):
     def promote_or_sweep(self, caller: int, operation: Any, limit: int) -> None:
         self.runs[caller](operation, limit=limit)
 
+    @rule(caller=callers, number=st.sampled_from((None, 1, 2, 4)))
+    def set_or_reset_the_limit(self, caller: int, number: int | None) -> None:
+        if number is None:
+            assert self.runs[caller](core.reset_limit, LIMIT.name)
+        else:
+            self.runs[caller](core.set_limit, core.LimitDefinition(name=LIMIT.name, concurrency=number))
+        self.concurrency = CONCURRENCY if number is None else number
+
     @rule(caller=callers, pick=picks, limit=st.integers(1, 4), names=queues)
     def fetch_what_is_ready_by_now(self, caller: int, pick: int, limit: int, names: tuple[str, ...] | None) -> None:
         """Some jobs may not be promoted yet, but each fetched job must be allowed to run."""
@@ -282,7 +298,8 @@ class AnyOrder(RuleBasedStateMachine):
         assert unlimited == [job.id for job in ready][: len(unlimited)]
         if len(fetched) < limit:
             assert len(unlimited) == len(ready)
-            assert names is not None or not self.model.keys_with_room(LIMIT.concurrency or 0)
+            assert names is not None or not self.model.keys_with_room(LIMIT.name, self.concurrency)
+            assert names is not None or not self.model.has_room(LIMIT_OF_ALL.name, TOTAL)
 
     @precondition(lambda self: not self.model.held)
     @rule(pick=picks)
@@ -297,9 +314,6 @@ class AnyOrder(RuleBasedStateMachine):
         assert fetched == sorted(fetched, key=lambda job: (-job.priority, job.id))
         for stored in fetched:
             job = self.model.start(stored.id, worker_id)
-            if job.limit_key is not None:
-                of_key = [other for other in self.model.running() if other.limit_key == job.limit_key]
-                assert sum(other.weight for other in of_key) <= (LIMIT.concurrency or 0)
             assert names is None or job.queue_name in names
             assert stored.attempts == job.attempts
             self.fetched.append(Fetched(job.id, job.attempts, worker_id))
@@ -443,14 +457,30 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def the_tables_are_as_the_model(self) -> None:
-        rows = check_invariants(self.watch, self.model.released)
+        rows = check_invariants(self.watch, self.model.released, lowered={LIMIT.name: self.most_slots})
+        self._check_slots(rows)
         assert {job_id: _as_modelled(row) for job_id, row in rows.items()} == self.model.rows()
         assert set(self.watch(steps.list_workers)) == self.model.workers
+
+    def _check_slots(self, rows: dict[int, dict[str, Any]]) -> None:
+        """Check that no job got a slot that its key does not have now. Jobs that had one before may keep it."""
+        weights: Counter[str] = Counter()
+        have_slots: dict[str, set[int]] = {}
+        for job_id, row in rows.items():
+            is_promoted = row["status"] == "todo" and row["readiness"] == core.Readiness.PROMOTED
+            if row["limit_name"] == LIMIT.name and (row["status"] == "doing" or is_promoted):
+                weights[row["limit_key"]] += row["limit_weight"] or 1
+                have_slots.setdefault(row["limit_key"], set()).add(job_id)
+        for key, number in weights.items():
+            assert number <= self.concurrency or have_slots[key] <= self.had_slots.get(key, set()), (key, number)
+        self.had_slots = have_slots
+        self.most_slots = max(weights.values(), default=0)
 
     def teardown(self) -> None:
         """Finally run all jobs, in the order of each lock."""
         try:
             self.user.rollback()
+            self.watch(core.reset_limit, LIMIT.name)
             waiting = [job for job in self.model.jobs.values() if not job.has_ended]
             ran = drain(self.watch, released=self.model.released)
             assert sorted(ran) == sorted(job.id for job in waiting if _runs_at_last(job))
