@@ -10,11 +10,11 @@ from collections.abc import Collection, Sequence
 
 from procrastinate import core
 from procrastinate.core import Admission, LimitDefinition, LimitKey, LineSweep, Readiness, StoredLimit
-from procrastinate.core.share import LimitTerms
+from procrastinate.core.share import LimitTerms, Unclaimed
 from procrastinate.testing.clock import plus
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.limit_rows import LimitRow
-from procrastinate.testing.lines import admit, held_by_key, holders_of, line_of, next_start_of
+from procrastinate.testing.lines import admit, excess_of, held_by_key, holders_of, line_of, next_start_of
 from procrastinate.testing.rows import DOING, TODO
 from procrastinate.testing.tables import Tables
 
@@ -38,6 +38,7 @@ def define_limits(tables: Tables, definitions: Sequence[LimitDefinition]) -> lis
     changed = [one for one in definitions if tables.limits.get(one.name, LimitRow()).defined != one]
     for one in changed:
         tables.limits.setdefault(one.name, LimitRow()).defined = one
+        _take_excess_back(tables, one.name)
     admit(tables)
     return sorted(one.name for one in changed)
 
@@ -45,6 +46,7 @@ def define_limits(tables: Tables, definitions: Sequence[LimitDefinition]) -> lis
 @IMPLEMENTED.of(core.set_limit)
 def set_limit(tables: Tables, definition: LimitDefinition) -> None:
     tables.limits.setdefault(definition.name, LimitRow()).set(definition)
+    _take_excess_back(tables, definition.name)
     admit(tables)
 
 
@@ -53,6 +55,7 @@ def reset_limit(tables: Tables, name: str) -> bool:
     row = tables.limits.get(name)
     if row is not None:
         row.reset()
+        _take_excess_back(tables, name)
         admit(tables)
     return row is not None
 
@@ -117,13 +120,27 @@ def hold_off(tables: Tables, name: str, key: str, seconds: float) -> None:
             del tables.hold_offs[place]
     until = plus(tables.now, datetime.timedelta(seconds=seconds))
     tables.hold_offs[name, key] = max(until, tables.hold_offs.get((name, key), until))
-    unclaimed = [row for row in holders_of(tables, name, key) if row["status"] == TODO]
-    back = {
-        row["id"]: {"readiness": Readiness.IN_LINE, "scheduled_at": row["scheduled_at"] or tables.now}
-        for row in unclaimed
-    }
-    if back:
-        tables.update(back)
+    _take_back(tables, [row["id"] for row in holders_of(tables, name, key) if row["status"] == TODO])
+
+
+def _take_excess_back(tables: Tables, name: str) -> None:
+    """Put the last of the unclaimed jobs back in line if more jobs have slots than the numbers allow."""
+    terms = tables.limits[name].terms
+    holders = [row for row in holders_of(tables, name) if row["status"] == TODO]
+    holders.sort(key=lambda row: (-row["priority"], row["id"]))
+    unclaimed = [
+        Unclaimed(row["id"], tables.progress(row["id"]).limit_key or "", tables.weight(row)) for row in holders
+    ]
+    _take_back(tables, excess_of(tables, name, terms, unclaimed))
+
+
+def _take_back(tables: Tables, ids: Sequence[int]) -> None:
+    """Put jobs that no worker has claimed back in line."""
+    if ids:
+        scheduled = {job_id: tables.jobs[job_id]["scheduled_at"] or tables.now for job_id in ids}
+        tables.update(
+            {job_id: {"readiness": Readiness.IN_LINE, "scheduled_at": at} for job_id, at in scheduled.items()}
+        )
 
 
 @IMPLEMENTED.of(core.hold_off_key_of)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from procrastinate.core import Admission, Readiness
 from procrastinate.core.rates import later
-from procrastinate.core.share import KeyState, LimitTerms, Shares, share_out
+from procrastinate.core.share import KeyState, LimitTerms, Shares, Unclaimed, excess, share_out
 from procrastinate.testing.limit_rows import LeftSlot
 from procrastinate.testing.rates import held_off_until, room_of
 
@@ -126,6 +126,30 @@ def _shares(tables: Tables, name: str, terms: LimitTerms, line: Places, capacity
         held_in_all=held.total(),
         at_most=min(len(tables.jobs), capacity - len(holders)),
         room_in_all=sys.maxsize if of_all is None else of_all.free,
+    )
+
+
+def excess_of(tables: Tables, name: str, terms: LimitTerms, unclaimed: Sequence[Unclaimed]) -> Sequence[int]:
+    """Return the ids of the jobs that have a slot too many, of those that no worker has claimed."""
+    if terms == LimitTerms():
+        return [one.id for one in unclaimed]
+    held = held_by_key(tables, name)
+    own: Counter[str] = Counter()
+    for one in unclaimed:
+        own[one.key] += one.weight
+    rooms = {}
+    for key, slots in own.items():
+        room = room_of(tables, name, key, terms.rates, weight=1)
+        left = sys.maxsize if terms.concurrency is None else terms.concurrency - held[key]
+        rooms[key] = slots + (left if room is None else min(left, room.free))
+    of_all = room_of(tables, name, None, terms.total_rates, weight=1)
+    left_in_all = sys.maxsize if terms.total is None else terms.total - held.total()
+    return excess(
+        unclaimed,
+        rooms,
+        room_in_all=own.total() + (left_in_all if of_all is None else min(left_in_all, of_all.free)),
+        jobs_in_all=_capacity(tables, name, terms) - len(holders_of(tables, name)) + len(unclaimed),
+        heaviest=terms.heaviest,
     )
 
 

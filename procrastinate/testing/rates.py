@@ -68,7 +68,7 @@ def room_of(tables: Tables, name: str, key: str | None, rates: Sequence[RateTerm
     for one in [_room(tables, name, key, rate, weight) for rate in rates]:
         opens_at = one.opens_at if room is None else later(room.opens_at, one.opens_at)
         room = Room(free=one.free if room is None else min(room.free, one.free), opens_at=opens_at)
-    return room and Room(free=max(room.free, 0), opens_at=room.opens_at)
+    return room
 
 
 def _room(tables: Tables, name: str, key: str | None, rate: RateTerms, weight: int) -> Room:

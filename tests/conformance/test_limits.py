@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from procrastinate import core
-from procrastinate.core import FetchedJob, JobRetry, LimitDefinition, Readiness, Status
+from procrastinate.core import FetchedJob, JobRetry, LimitDefinition, RateTerms, Readiness, Status
 from tests.conformance.runs import Run
 from tests.conformance.steps import FUTURE, change, defer, fetch_ids, finish, readiness, settle, worker
 from tests.database import new_job
@@ -119,6 +120,37 @@ def test_a_lower_limit_lets_no_job_start_until_fewer_run(run: Run) -> None:
         assert fetch_ids(run, worker_id) == []
     finish(run, jobs[2])
     assert fetch_ids(run, worker_id) == [ids[3]]
+
+
+def _set(run: Run, low: LimitDefinition) -> None:
+    run(core.set_limit, low)
+
+
+def _define(run: Run, low: LimitDefinition) -> None:
+    run(core.define_limits, [low])
+
+
+@pytest.mark.parametrize("lower", [_set, _define])
+@pytest.mark.parametrize(
+    ("high", "low"),
+    [
+        ({"concurrency": 4}, {"concurrency": 1}),
+        ({"total": 4}, {"total": 1}),
+        ({"rates": (RateTerms(4, 3600.0),)}, {"rates": (RateTerms(1, 3600.0),)}),
+        ({"total_rates": (RateTerms(4, 3600.0),)}, {"total_rates": (RateTerms(1, 3600.0),)}),
+    ],
+)
+def test_a_lower_limit_takes_slots_back_from_jobs_that_have_not_started(
+    run: Run, lower: Callable[[Run, LimitDefinition], None], high: dict[str, Any], low: dict[str, Any]
+) -> None:
+    define(run, **high)
+    ids = [limited(run, priority=priority) for priority in (0, 0, 1, 0)]
+    settle(run)
+    assert places(run, *ids) == [Readiness.PROMOTED] * 4
+    lower(run, LimitDefinition(name="l", **low))
+    settle(run)
+    assert fetch_ids(run, worker(run)) == [ids[2]]
+    assert places(run, ids[0], ids[1], ids[3]) == [Readiness.IN_LINE] * 3
 
 
 def test_a_raised_limit_and_one_that_is_reset_hold_at_once(run: Run) -> None:
