@@ -51,7 +51,8 @@ _TAKE_BACK = _take_back()
 def wait_for_admissions(connection: sa.Connection, names: Collection[str]) -> None:
     """Wait for the admissions that know the former numbers of limits, and let no other look at these limits.
 
-    Admissions of a release that does not know these locks are not waited for. The next admission of a key in line takes back what they give away.
+    Admissions of a release that does not know these locks are not waited for. The next admission of a key in line takes
+    back what they give away.
     """
     for name in sorted(names):
         connection.execute(_TAKE_LIMIT, {"name": name})
