@@ -5407,6 +5407,7 @@ BEGIN
                 THEN greatest(least(freed.number, own.number - taken.number), 0)
                 ELSE 0
             END AS free,
+            own.number - taken.number AS left_over,
             first.weight AS first_weight
         FROM freed
         LEFT JOIN procrastinate_limits AS defined ON defined.name = freed.name
@@ -5470,7 +5471,7 @@ BEGIN
         INSERT INTO procrastinate_openings (limit_name, limit_key)
         SELECT room.name, room.key
         FROM room
-        WHERE room.number > (
+        WHERE greatest(room.number, room.left_over) > (
             SELECT coalesce(sum(next.weight), 0)
             FROM next
             WHERE next.name = room.name AND next.key = room.key AND next.fits AND next.lock IS NULL

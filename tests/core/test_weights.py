@@ -159,6 +159,20 @@ def test_a_job_that_ends_gives_no_slots_to_a_job_that_needs_more(connection: sa.
     assert with_slot(connection) == [heavy, light]
 
 
+def test_slots_that_a_heavy_job_waited_for_go_to_the_jobs_behind_it(
+    connection: sa.Connection, worker_id: int, start: Any
+) -> None:
+    """One slot is free while the job at the head of the line waits for two. The end of another job gives it two."""
+    define(connection, concurrency=3)
+    heavy, light = defer(connection, 2, 1)
+    assert start() == [heavy, light]
+    next_heavy, next_light = defer(connection, 2, 1)
+    finish(connection, worker_id, light)
+    assert start() == []
+    finish(connection, worker_id, heavy)
+    assert start() == [next_heavy, next_light]
+
+
 def test_a_heavy_job_that_an_open_transaction_ends_is_not_overtaken(connection: sa.Connection, start: Any) -> None:
     define(connection, concurrency=2)
     first, second = defer(connection, 1, 1)

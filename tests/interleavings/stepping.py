@@ -8,6 +8,7 @@ order. An actor that waits for a lock, according to PostgreSQL, is skipped until
 from __future__ import annotations
 
 import dataclasses
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,10 @@ Operation = Callable[[sa.Connection], Any]
 
 _BLOCKERS = sa.text("SELECT cardinality(pg_blocking_pids(:pid)) > 0")
 _PATIENCE = 30.0
+
+
+LONGEST_PLAN = 60
+"""More steps than the acts have together."""
 
 
 class Actor:
@@ -129,6 +134,16 @@ def every_plan(run: Callable[[Sequence[int]], Scheduler]) -> Iterator[Scheduler]
         scheduler = run(plan)
         yield scheduler
         plan = _next_plan(scheduler.choices)
+
+
+def random_plans(number: int, actors: int) -> Iterator[Sequence[int]]:
+    """Yield plans: one actor after the other, the second one first, and random mixtures, the same in each run."""
+    draw = random.Random(0)
+    yield []
+    yield [1] * LONGEST_PLAN
+    for _ in range(number):
+        weights = [draw.choice((1, 3, 9)) for _ in range(actors)]
+        yield draw.choices(range(actors), weights, k=LONGEST_PLAN)
 
 
 def _next_plan(choices: Sequence[tuple[int, int]]) -> list[int] | None:

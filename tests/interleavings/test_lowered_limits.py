@@ -13,7 +13,7 @@ from tests.conformance import steps
 from tests.interleavings.scenes import Act
 from tests.interleavings.stage import Stage
 from tests.interleavings.stepping import Scheduler
-from tests.interleavings.test_limits_in_every_order import CASES, LIMIT, LONG, NAMED, PAIRS, set_up
+from tests.interleavings.test_limits_in_every_order import CASES, LIMIT, LONG, PAIRS, play, set_up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,5 +88,5 @@ WITH_LOWER = [case for case in (CASES if LONG else PAIRS) if "lower" in case and
 @pytest.mark.parametrize("names", WITH_LOWER, ids=" | ".join)
 def test_no_job_gets_a_slot_once_the_limit_is_lowered(engine: sa.Engine, names: tuple[str, ...]) -> None:
     stage = StageAfterLowering(engine)
-    stage.play_in_every_order([NAMED[name] for name in names])
+    play(stage, names)
     assert stage.number_checked

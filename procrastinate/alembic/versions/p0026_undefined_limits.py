@@ -8,6 +8,9 @@ Plain SQL may change the limit, the key or the weight of a job that has a slot. 
 the line, and handed on a slot of the new key, which the job never had. An admission at the same time gave the same slot
 away. Now a transaction that moves a job in such a way hands on no more slots. An admission gives them away.
 
+A job that needs several slots may get the last of them from a job that ends, while others are free. They went to the
+jobs behind it with the next sweep. Now they are an opening.
+
 A TRUNCATE of the jobs keeps the starts that rates count, and the hold-offs. Both are about calls that were made,
 whatever becomes of the jobs.
 
@@ -85,8 +88,16 @@ _MAY_HAVE_RATE = f"""NOT EXISTS (
             )"""
 
 # Without a number of its own, the limit has one of another kind, or none at all.
+#
+# More slots may be free than have become free, because a job that needs many of them waited at the head of the line. If
+# this job gets them at last, the others are an opening for the jobs behind it.
 HAND_OVER = replaced(
     former.HAND_OVER,
+    (
+        "            first.weight AS first_weight\n",
+        "            own.number - taken.number AS left_over,\n            first.weight AS first_weight\n",
+    ),
+    ("        WHERE room.number > (\n", "        WHERE greatest(room.number, room.left_over) > (\n"),
     (
         "WHEN total.number IS NULL AND NOT may_be_paused\n",
         "WHEN total.number IS NULL AND own.number IS NOT NULL AND NOT may_be_paused\n",
