@@ -74,11 +74,14 @@ def redacted_text(redact: Redact, task_name: str, text: str) -> str:
 
 
 def redacted_beginning(redact: Redact, task_name: str, text: str) -> str:
-    """Return JSON text in one line without secrets. Text that was cut ends before the first hidden value."""
+    """Return JSON text in one line without secrets. Text that was cut ends before the first hidden value.
+
+    A function that is not one of :func:`hide_keys` needs the whole value, so nothing is shown of text that was cut.
+    """
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        return _before_the_first_secret(redact, task_name, text)
+        return _before_the_first_secret(redact, task_name, text) if hides_keys_only(redact) else HIDDEN
     return json.dumps(redact(task_name, value), ensure_ascii=False)
 
 

@@ -9,7 +9,7 @@ from django.core.checks import run_checks
 from django.test.utils import override_settings
 
 from procrastinate import Limit
-from procrastinate.adapters.django.settings import NAMES, Settings, get_settings
+from procrastinate.adapters.django.settings import NAMES, DashboardSettings, Settings, get_settings
 from procrastinate.contrib.django.settings import settings as lazy_settings
 
 
@@ -75,6 +75,12 @@ def test_each_setting_is_known_both_ways(name: str) -> None:
         ({"PROCRASTINATE_CREATE_CONNECTOR": "tests.django.project.settings.SECRET_KEY"}, "E005"),
         ({"PROCRASTINATE_DATABASE_ALIAS": "nowhere"}, "E006"),
         ({"PROCRASTINATE_READ_DATABASE_ALIAS": 1}, "E004"),
+        ({"PROCRASTINATE_DASHBOARD": [("title", "Staging")]}, "E004"),
+        ({"PROCRASTINATE_DASHBOARD": {"readonly": True}}, "E008"),
+        ({"PROCRASTINATE": {"DASHBOARD": {"read_only": "no"}}}, "E009"),
+        ({"PROCRASTINATE_DASHBOARD": {"title": 1}}, "E009"),
+        ({"PROCRASTINATE_DASHBOARD": {"redact": "tests.django.shop.tasks.nothing"}}, "E009"),
+        ({"PROCRASTINATE_DASHBOARD": {"authorize": "tests.django.project.settings.SECRET_KEY"}}, "E009"),
         ({"PROCRASTINATE_READ_DATABASE_ALIAS": "nowhere"}, "E006"),
     ],
 )
@@ -89,6 +95,27 @@ def test_an_unknown_name_gets_a_suggestion() -> None:
         (message,) = run_checks(tags=["procrastinate"])
     assert message.hint is not None
     assert "DATABASE_ALIAS" in message.hint
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "hint"),
+    [
+        ({"readonly": True}, "has the unknown option 'readonly'.", "Do you mean read_only?"),
+        ({"trusted_origins": []}, "has the unknown option 'trusted_origins'.", "Set Django's CSRF_TRUSTED_ORIGINS"),
+        ({"on_action": "no_dots"}, "on_action is 'no_dots': no_dots doesn't look like a module path", None),
+        ({"connector": 5}, "connector must be a function or the dotted path of one, not 5.", None),
+    ],
+)
+def test_an_option_of_the_dashboard_is_named(options: dict[str, Any], message: str, hint: str | None) -> None:
+    with override_settings(PROCRASTINATE_DASHBOARD=options):
+        (said,) = run_checks(tags=["procrastinate"])
+    assert said.msg.startswith("PROCRASTINATE_DASHBOARD")
+    assert message in said.msg
+    assert (said.hint or "").startswith(hint or "")
+
+
+def test_the_options_of_the_dashboard_may_be_left_at_none() -> None:
+    assert _ids(PROCRASTINATE_DASHBOARD=dict.fromkeys(DashboardSettings.__annotations__)) == []
 
 
 @pytest.mark.parametrize(

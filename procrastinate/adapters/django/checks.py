@@ -20,6 +20,7 @@ from procrastinate.adapters.django.project_app import app
 from procrastinate.adapters.django.settings import (
     NAMES,
     PREFIX,
+    DashboardSettings,
     from_dictionary,
     from_names,
     get_settings,
@@ -80,6 +81,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "ON_APP_READY": (_is_optional_text, "the dotted path of a function, or None"),
     "LISTEN_CONNECT_ARGS": (_is_connect_args, "None, a connection string, or a dict like {'host': 'db', 'port': 5432}"),
     "CREATE_CONNECTOR": (_is_optional_text, "the dotted path of a function, or None"),
+    "DASHBOARD": (_is_mapping, "None, or a dict like {'title': 'Staging', 'read_only': True}"),
     "READONLY_MODELS": (_is_bool, "True or False"),
     "CHECK_ARGUMENTS": (_is_bool, "True or False"),
     "LOG_ARGUMENTS": (_is_bool_or_none, "True, False or None"),
@@ -93,9 +95,16 @@ def _use_worker_defaults(**options: Any) -> None:
     Worker(app, **worker_options(cast("WorkerDefaults", options)))
 
 
+def _use_dashboard(**options: Any) -> None:
+    from procrastinate.adapters.django.dashboard.options import read_options  # most projects set none
+
+    read_options(**options)
+
+
 _USES: dict[str, tuple[Collection[str], Callable[..., object]]] = {
     "WORKER_DEFAULTS": (WorkerDefaults.__annotations__, _use_worker_defaults),
     "PERIODIC_DEFAULTS": (PeriodicDefaults.__annotations__, read_max_delay),
+    "DASHBOARD": (DashboardSettings.__annotations__, _use_dashboard),
 }
 """Settings that hold options: the valid names, and the function that takes the options."""
 
@@ -104,6 +113,9 @@ _READS: dict[str, Callable[[Any], object]] = {
     "LISTEN_CONNECT_ARGS": functools.partial(elsewhere, {}),
 }
 """Settings whose value a function reads as a whole."""
+
+_ELSEWHERE = {"trusted_origins": "Set Django's CSRF_TRUSTED_ORIGINS, which the dashboard heeds."}
+"""Hints for options that are set in another way."""
 
 _MAY_BE_SECRET = {"LISTEN_CONNECT_ARGS"}
 """Settings whose values must not appear in messages."""
@@ -163,7 +175,8 @@ def _option_problems(
     """Check the names of options, then the values by using them as the worker would."""
     unknown = [key for key in options if key not in known]
     for key in unknown:
-        yield Error(f"{written} has the unknown option {key!r}.", hint=_hint(key, known), id="procrastinate.E008")
+        hint = _ELSEWHERE.get(key) or _hint(key, known)
+        yield Error(f"{written} has the unknown option {key!r}.", hint=hint, id="procrastinate.E008")
     if unknown:
         return
     try:

@@ -7,17 +7,49 @@ A setting is read from ``PROCRASTINATE_<NAME>`` and from the key ``<NAME>`` of t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from django.conf import settings as django_settings
 
 from procrastinate.builtin_tasks import MIN_RETENTION_HOURS as DEFAULT_MIN_RETENTION_HOURS
 
 if TYPE_CHECKING:
+    from procrastinate.dashboard import Authorize
     from procrastinate.limits import Limit
 
 PREFIX = "PROCRASTINATE"
+
+
+class DashboardSettings(TypedDict, total=False):
+    """The keys of the setting ``DASHBOARD``. A function may be given by its dotted path.
+
+    Attributes
+    ----------
+    title:
+        Name of the project or environment, shown on each page.
+    authorize:
+        Who may see and do what, instead of Django's permissions on jobs: a function from the request to an
+        :class:`~procrastinate.dashboard.Access`, a bool or ``None``, or an ``Access`` for all visitors.
+    read_only:
+        True if no action is offered or accepted.
+    redact:
+        Function from the name of a task and a decoded value to the value that the dashboard and the admin show.
+    search_arguments:
+        True if visitors who see arguments can search in them, with a ``redact`` of your own, too.
+    on_action:
+        Function that is called with a dict after each action. The admin's log records the action anyway.
+    connector:
+        Function that returns a connector for the dashboard alone. It is called once in each process.
+    """
+
+    title: str | None
+    authorize: Authorize | str | None
+    read_only: bool | None
+    redact: Callable[[str, Any], Any] | str | None
+    search_arguments: bool | None
+    on_action: Callable[[dict[str, Any]], None] | str | None
+    connector: Callable[[], Any] | str | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +80,8 @@ class Settings:
     CREATE_CONNECTOR:
         The dotted path of a function that returns the connector. ``DATABASE_ALIAS`` and ``LISTEN_CONNECT_ARGS`` then
         have no effect on it.
+    DASHBOARD:
+        The options of the dashboard: the keys of :class:`DashboardSettings`.
     READONLY_MODELS:
         True if the models refuse writes.
     CHECK_ARGUMENTS:
@@ -71,6 +105,7 @@ class Settings:
     ON_APP_READY: str | None = None
     LISTEN_CONNECT_ARGS: Mapping[str, Any] | str | None = None
     CREATE_CONNECTOR: str | None = None
+    DASHBOARD: DashboardSettings | None = None
     READONLY_MODELS: bool = True
     CHECK_ARGUMENTS: bool = True
     LOG_ARGUMENTS: bool | None = None

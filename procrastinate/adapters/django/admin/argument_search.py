@@ -8,10 +8,10 @@ from typing import Any
 
 from django.db.models import Q
 
+from procrastinate.adapters.django.dashboard.options import get_options
 from procrastinate.adapters.django.project_app import app
-from procrastinate.dashboard.redaction import hide_keys, is_hidden_key, list_tasks_without_arguments
+from procrastinate.dashboard.redaction import is_hidden_key, list_tasks_without_arguments
 
-_REDACT = hide_keys()
 _SEARCH = re.compile(r"\s*(?P<path>\w+(?:\.\w+){0,4})\s*=\s*(?P<value>.*\S)\s*")
 
 
@@ -23,7 +23,10 @@ def read_argument(term: str) -> Q | None:
     A number or word may be stored as such or as text, so both are searched for.
     """
     match = _SEARCH.fullmatch(term)
-    if match is None or any(is_hidden_key(_REDACT, "", name) for name in match["path"].split(".")):
+    options = get_options()
+    if match is None or not options.searches_arguments:
+        return None
+    if any(is_hidden_key(options.redact, "", name) for name in match["path"].split(".")):
         return None
     condition = Q()
     for value in _readings(match["value"]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import json
 from typing import Any
@@ -17,6 +16,7 @@ from django.utils.text import Truncator
 from procrastinate._durations import duration
 from procrastinate._quoting import LONGEST_VALUE, quoted, quoted_lines
 from procrastinate.adapters.django.admin.excerpts import SHORT, whole_text
+from procrastinate.adapters.django.dashboard.options import get_options
 from procrastinate.adapters.django.models import (
     ProcrastinateError,
     ProcrastinateEvent,
@@ -26,13 +26,12 @@ from procrastinate.adapters.django.models import (
 from procrastinate.adapters.django.project_app import app
 from procrastinate.core.enums import Readiness, Status
 from procrastinate.core.job_states import JobState, label_of, word_of
-from procrastinate.dashboard.redaction import HIDDEN, hide_keys, hides_arguments, redacted_beginning
+from procrastinate.dashboard.redaction import HIDDEN, hides_arguments, hides_keys_only, redacted_beginning
 
 _SHOW_ERRORS = {Status.TODO.value, Status.FAILED.value, Status.ABORTED.value}
 _WITHOUT_A_RUN = {Status.TODO.value, Status.CANCELLED.value}
 _LARGE = "large: open the job"
 _UNREADABLE = "Contains numbers that are too long to show."
-_REDACT = hide_keys()
 _NEWEST_EVENTS = 200
 _NEWEST_ERRORS = 20
 
@@ -102,9 +101,8 @@ def short_arguments(job: Any) -> SafeString:
     beginning = job.args_beginning
     if beginning is None:
         return format_html("<em>{}</em>", _LARGE)
-    return format_html(
-        "<code>{}</code>", Truncator(quoted(redacted_beginning(_REDACT, job.task_name, beginning))).chars(SHORT)
-    )
+    text = redacted_beginning(get_options().redact, job.task_name, beginning)
+    return format_html("<code>{}</code>", Truncator(quoted(text)).chars(SHORT))
 
 
 def pretty_arguments(job: ProcrastinateJob) -> SafeString:
@@ -122,11 +120,17 @@ def time_or_text(job: ProcrastinateJob, field: str) -> Any:
 
 
 def _pretty(task_name: str, text: str | None) -> SafeString:
-    """Return indented JSON text, or the unchanged text if Python cannot read or write it."""
+    """Return indented JSON text without secrets, or the unchanged text if Python cannot read or write it.
+
+    Nothing is shown of such text if the project has a function of its own to hide secrets.
+    """
     if text is None:
         return format_html("<em>{}</em>", _UNREADABLE)
-    with contextlib.suppress(ValueError, RecursionError):  # numbers of more than 4,300 digits, thousands of levels
-        text = json.dumps(_REDACT(task_name, json.loads(text)), ensure_ascii=False, indent=2)
+    redact = get_options().redact
+    try:  # numbers of more than 4,300 digits, thousands of levels
+        text = json.dumps(redact(task_name, json.loads(text)), ensure_ascii=False, indent=2)
+    except (ValueError, RecursionError):
+        text = text if hides_keys_only(redact) else HIDDEN
     return format_html('<pre class="procrastinate-args">{}</pre>', quoted_lines(text))
 
 

@@ -12,6 +12,8 @@ from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import get_token
 
 from procrastinate._quoting import quoted
+from procrastinate.adapters.django.dashboard.options import DashboardOptions, get_options
+from procrastinate.adapters.django.dashboard.origins import trusted_origins
 from procrastinate.adapters.django.models import ProcrastinateJob
 from procrastinate.adapters.django.models_of_relations import (
     ProcrastinateOperation,
@@ -19,7 +21,7 @@ from procrastinate.adapters.django.models_of_relations import (
     ProcrastinateWorkflow,
 )
 from procrastinate.adapters.django.project_app import app
-from procrastinate.dashboard.access import Access, Permission
+from procrastinate.dashboard.access import Access, Permission, to_access
 from procrastinate.dashboard.dashboard import Dashboard
 from procrastinate.dashboard.messages import HostField, Request, Response
 
@@ -30,10 +32,13 @@ _DJANGO_NAMES = ("view", "change", "delete")
 
 
 def access_of(request: HttpRequest) -> Access:
-    """Return the access of the user by Django's permissions on jobs.
+    """Return the access of the user by ``authorize`` of the settings, or by Django's permissions on jobs.
 
     ``view`` shows all pages, ``change`` also allows actions, and ``delete`` allows to delete jobs that have ended.
     """
+    decided = _decided(request)
+    if decided is not None:
+        return decided
     user: Any = getattr(request, "user", None)
     if user is None or not user.is_active:
         return Access.nothing()
@@ -42,7 +47,13 @@ def access_of(request: HttpRequest) -> Access:
 
 
 def access_in_admin(request: HttpRequest, model_admin: Any) -> Access:
-    """Return the access of the user by the methods of the admin of jobs, which a project may override."""
+    """Return the access by ``authorize`` of the settings, or by the methods of the admin, which a project may override.
+
+    Either way, the user has logged in to the admin.
+    """
+    decided = _decided(request)
+    if decided is not None:
+        return decided
     user: Any = request.user
     return _access(
         user,
@@ -50,6 +61,14 @@ def access_in_admin(request: HttpRequest, model_admin: Any) -> Access:
         change=model_admin.has_operate_permission(request),
         delete=user.has_perm("procrastinate.delete_procrastinatejob"),
     )
+
+
+def _decided(request: HttpRequest) -> Access | None:
+    """Return what ``authorize`` of the settings decides, or ``None`` if the project has no such function."""
+    authorize = get_options().authorize
+    if authorize is None:
+        return None
+    return to_access(authorize if isinstance(authorize, Access) else authorize(request))
 
 
 def _access(user: Any, *, view: bool, change: bool, delete: bool) -> Access:
@@ -62,8 +81,7 @@ def _access(user: Any, *, view: bool, change: bool, delete: bool) -> Access:
 
 def answer(request: HttpRequest, path: str, access: Access, *, is_embedded: bool) -> Response:
     """Return the dashboard's response to a request."""
-    dashboard = Dashboard(app, on_action=lambda entry: _log(request, entry))
-    return dashboard.handle(
+    return _dashboard(request, get_options()).handle(
         Request(
             method=request.method or "GET",
             path=path,
@@ -79,6 +97,26 @@ def answer(request: HttpRequest, path: str, access: Access, *, is_embedded: bool
     )
 
 
+def _dashboard(request: HttpRequest, options: DashboardOptions) -> Dashboard:
+    def record(entry: dict[str, Any]) -> None:
+        try:
+            _log(request, entry)
+        finally:
+            if options.on_action is not None:
+                options.on_action(entry)
+
+    return Dashboard(
+        app,
+        title=options.title,
+        redact=options.redact,
+        read_only=options.read_only,
+        trusted_origins=trusted_origins(request),
+        on_action=record,
+        search_arguments=options.searches_arguments,
+        connector=options.make_connector(),
+    )
+
+
 def to_django(response: Response) -> HttpResponse:
     """Return a response as Django's."""
     made = HttpResponse(response.body, status=response.status)
@@ -88,8 +126,10 @@ def to_django(response: Response) -> HttpResponse:
 
 
 def _log(request: HttpRequest, entry: dict[str, Any]) -> None:
-    """Write the action to the admin's log, if the project has the admin."""
+    """Write the action to the admin's log, if the project has the admin and the user has logged in."""
     if not apps.is_installed("django.contrib.admin") or entry["outcome"] in _WITHOUT_CHANGE:
+        return
+    if not hasattr(request, "user") or not request.user.is_authenticated:
         return
     from django.contrib.admin.models import CHANGE, LogEntry
     from django.contrib.contenttypes.models import ContentType
