@@ -13,7 +13,9 @@ import pytest
 import sqlalchemy as sa
 from django.test.utils import override_settings
 
-from procrastinate.dashboard import SECRETS, Access, hide_keys
+from procrastinate.adapters.django.dashboard import options as dashboard_options
+from procrastinate.contrib.django.django_connector import DjangoConnector
+from procrastinate.dashboard import SECRETS, Access, Permission, hide_keys
 from tests import database
 from tests.dashboard.hosts import HOSTS
 
@@ -34,7 +36,13 @@ def hide_a_value(task_name: str, value: Any) -> Any:
 
 def authorize(request: Any) -> Any:
     """Decide by the header ``X-Team``, as a proxy in front of the site may set it."""
-    decisions = {"support": Access.names_only("support"), "operators": Access.everything("operators"), "audit": True}
+    pauses = Access.names_only().permissions | {Permission.PAUSE}
+    decisions = {
+        "support": Access.names_only("support"),
+        "on call": Access(pauses, "on call"),
+        "operators": Access.everything("operators"),
+        "audit": True,
+    }
     return decisions.get(request.headers.get("X-Team"))
 
 
@@ -42,15 +50,23 @@ async def authorize_async(request: Any) -> Access:
     return Access.everything()
 
 
-def reader() -> Any:
-    from procrastinate.contrib.django.django_connector import DjangoConnector
+class Noting(DjangoConnector):
+    """Notes what it runs."""
 
-    made.append(DjangoConnector(alias="default"))
+    def run(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
+        noted.append(operation)
+        return super().run(operation, *args, **kwargs)
+
+
+def reader() -> Any:
+    made.append(Noting(alias="default"))
     return made[-1]
 
 
 made: list[Any] = []
 """The connectors that :func:`reader` made."""
+noted: list[Any] = []
+"""The operations that they ran."""
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +113,11 @@ def _serving(host: str, engine: sa.Engine) -> Serve:
     return serve
 
 
-def _post(client: httpx.Client, path: str, **headers: str) -> httpx.Response:
+def _post(client: httpx.Client, path: str, headers: dict[str, str] | None = None, **fields: str) -> httpx.Response:
     """Send a form as a browser does, with the token of the admin."""
     client.get("jobs")
-    return client.post(path, data={"csrfmiddlewaretoken": client.cookies.get("csrftoken", "")}, headers=headers)
+    fields["csrfmiddlewaretoken"] = client.cookies.get("csrftoken", "")
+    return client.post(path, data=fields, headers=headers)
 
 
 def _insert(engine: sa.Engine, args: str = "{}", status: str = "todo") -> int:
@@ -198,6 +215,9 @@ def test_a_function_of_the_project_decides_who_may_see_and_do_what(serve_urls: S
         client.headers["X-Team"] = "support"
         assert "shop.pays" in client.get(f"jobs/{job_id}").text
         assert "4242" not in client.get(f"jobs/{job_id}").text
+        client.headers["X-Team"] = "on call"
+        _post(client, f"jobs/{job_id}/cancel")
+        assert _post(client, "queues/resume", queue="q").status_code == 303
         client.headers["X-Team"] = "audit"
         assert "4242" in client.get(f"jobs/{job_id}").text
         _post(client, f"jobs/{job_id}/cancel")
@@ -239,13 +259,17 @@ def test_the_function_of_the_project_is_told_of_each_action(serve: Serve, engine
 def test_the_dashboard_uses_a_connector_of_its_own(serve: Serve, engine: sa.Engine) -> None:
     """It is made once in each process."""
     made.clear()
-    from procrastinate.adapters.django.dashboard import options
-
-    options._make_once.cache_clear()
+    noted.clear()
+    dashboard_options._make_once.cache_clear()
     with serve(connector=f"{__name__}.reader") as client:
         for _ in range(2):
             assert client.get("jobs").status_code == 200
+        once = len(noted)
     assert len(made) == 1
+    assert once >= 2
+    with serve() as client:
+        assert client.get("jobs").status_code == 200
+    assert len(noted) == once
 
 
 @pytest.mark.parametrize(
@@ -292,7 +316,7 @@ def test_the_host_that_a_proxy_tells_is_that_of_the_site_if_django_heeds_it(
     with serve_urls({"USE_X_FORWARDED_HOST": heeds_proxy}) as client:
         del client.headers["Sec-Fetch-Site"]
         headers = {"Origin": "http://tools.example.com", "X-Forwarded-Host": "tools.example.com"}
-        assert _post(client, f"jobs/{job_id}/cancel", **headers).status_code == (303 if heeds_proxy else 403)
+        assert _post(client, f"jobs/{job_id}/cancel", headers).status_code == (303 if heeds_proxy else 403)
 
 
 @pytest.mark.parametrize(
