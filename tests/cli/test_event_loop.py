@@ -7,6 +7,7 @@ import sys
 import pytest
 import uvloop
 
+from procrastinate import exceptions
 from procrastinate.cli.event_loop import loop_factory
 from procrastinate.worker import CommandSettings, command_settings
 from tests.cli.command import Command
@@ -42,10 +43,10 @@ def test_the_worker_runs_on_asyncio_by_the_environment_unless_an_option_says_oth
 
 
 def test_where_it_is_not_installed_asyncios_own_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unless it was asked for."""
+    """If it is asked for, the error names what to install."""
     monkeypatch.setitem(sys.modules, "uvloop", None)
     assert loop_factory(None) is None
-    with pytest.raises(ValueError, match=r"pip install 'procrastinate\[uvloop\]'"):
+    with pytest.raises(exceptions.MissingExtra, match=r'pip install "procrastinate\[uvloop\]"'):
         loop_factory(True)
 
 
