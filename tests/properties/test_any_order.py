@@ -61,7 +61,7 @@ new_jobs = st.one_of(
     st.builds(
         new_job,
         limit_name=st.just(LIMIT.name),
-        limit_key=st.sampled_from(("j", "k")),
+        limit_key=st.sampled_from(("j", "k", "k", "k")),
         limit_weight=st.sampled_from((None, None, 2, 3)),
         lock=st.sampled_from((None, None, "n")),
         **_COLUMNS,
@@ -329,6 +329,12 @@ class AnyOrder(RuleBasedStateMachine):
         outcomes = [FinishedJob(id=job.id, attempts=job.attempts, status=status, delete=delete) for job in believed]
         recorded = self.runs[caller](core.finish_jobs, outcomes, worker_id=worker_id)
         assert recorded == self.model.finish(outcomes, worker_id)
+
+    @precondition(lambda self: self.fetched)
+    @rule(caller=callers, pick=picks, number=st.sampled_from((1, 2)), status=ends)
+    def finish_once_the_limit_is_lower(self, caller: int, pick: int, number: int, status: Status) -> None:
+        self.set_or_reset_the_limit(caller, number)
+        self.finish(caller, pick, status, delete=False)
 
     @precondition(lambda self: self.fetched)
     @rule(
