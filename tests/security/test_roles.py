@@ -50,7 +50,7 @@ def _defer_another(context: object) -> None:
 
 
 def _section(title: str) -> str:
-    (section,) = re.findall(rf"^## {title}\n(.*?)^## ", _PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    (section,) = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", _PAGE.read_text(), re.DOTALL | re.MULTILINE)
     return str(section)
 
 
