@@ -312,7 +312,14 @@ def test_a_page_after_an_action_is_read_from_the_primary(paused: Pair) -> None:
 
 
 def test_each_operation_that_may_lag_runs_on_a_replica_with_a_role_that_may_only_read(pair: Pair) -> None:
-    arguments = {"job_id": 1, "workflow_id": 1, "search": inspection.JobSearch(), "job_filter": core.JobFilter()}
+    arguments = {
+        "job_id": 1,
+        "workflow_id": 1,
+        "name": "limit",
+        "key": "key",
+        "search": inspection.JobSearch(),
+        "job_filter": core.JobFilter(),
+    }
     pair.catch_up()
     app = procrastinate.App(connector=_url(pair.replica, username=_READER))
     with app.open():
