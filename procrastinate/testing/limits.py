@@ -9,12 +9,13 @@ import datetime
 from collections.abc import Collection, Sequence
 
 from procrastinate import core
-from procrastinate.core import Admission, LimitDefinition, LimitKey, LineSweep, Readiness, StoredLimit
+from procrastinate.core import Admission, LimitDefinition, LimitKey, LineSweep, StoredLimit
 from procrastinate.core.share import LimitTerms, Unclaimed
 from procrastinate.testing.clock import plus
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.limit_rows import LimitRow
 from procrastinate.testing.lines import admit, excess_of, held_by_key, holders_of, line_of, next_start_of
+from procrastinate.testing.rates import put_back_in_line
 from procrastinate.testing.rows import DOING, TODO
 from procrastinate.testing.tables import Tables
 
@@ -120,7 +121,7 @@ def hold_off(tables: Tables, name: str, key: str, seconds: float) -> None:
             del tables.hold_offs[place]
     until = plus(tables.now, datetime.timedelta(seconds=seconds))
     tables.hold_offs[name, key] = max(until, tables.hold_offs.get((name, key), until))
-    _take_back(tables, [row["id"] for row in holders_of(tables, name, key) if row["status"] == TODO])
+    put_back_in_line(tables, [row["id"] for row in holders_of(tables, name, key) if row["status"] == TODO])
 
 
 def _take_excess_back(tables: Tables, name: str) -> None:
@@ -131,16 +132,7 @@ def _take_excess_back(tables: Tables, name: str) -> None:
     unclaimed = [
         Unclaimed(row["id"], tables.progress(row["id"]).limit_key or "", tables.weight(row)) for row in holders
     ]
-    _take_back(tables, excess_of(tables, name, terms, unclaimed))
-
-
-def _take_back(tables: Tables, ids: Sequence[int]) -> None:
-    """Put jobs that no worker has claimed back in line."""
-    if ids:
-        scheduled = {job_id: tables.jobs[job_id]["scheduled_at"] or tables.now for job_id in ids}
-        tables.update(
-            {job_id: {"readiness": Readiness.IN_LINE, "scheduled_at": at} for job_id, at in scheduled.items()}
-        )
+    put_back_in_line(tables, excess_of(tables, name, terms, unclaimed))
 
 
 @IMPLEMENTED.of(core.hold_off_key_of)

@@ -32,16 +32,23 @@ def record_starts(tables: Tables, changes: Iterable[RowChange]) -> None:
 
 def line_up_returned(tables: Tables, changes: Iterable[RowChange]) -> None:
     """Put a job back in line that its worker gives back unstarted, if it must not start again without an admission."""
-    back = {
-        change.row["id"]: {
-            "readiness": Readiness.IN_LINE,
-            "scheduled_at": change.row["scheduled_at"] or tables.now,
-        }
-        for change in changes
-        if _waits_again(tables, change.progress.limit_name, change.progress.limit_key or "")
-    }
-    if back:
-        tables.update(back)
+    put_back_in_line(
+        tables,
+        [
+            change.row["id"]
+            for change in changes
+            if _waits_again(tables, change.progress.limit_name, change.progress.limit_key or "")
+        ],
+    )
+
+
+def put_back_in_line(tables: Tables, ids: Sequence[int]) -> None:
+    """Put jobs that have a slot and have not started back in line."""
+    if ids:
+        scheduled = {job_id: tables.jobs[job_id]["scheduled_at"] or tables.now for job_id in ids}
+        tables.update(
+            {job_id: {"readiness": Readiness.IN_LINE, "scheduled_at": at} for job_id, at in scheduled.items()}
+        )
 
 
 def _waits_again(tables: Tables, name: str | None, key: str) -> bool:

@@ -39,10 +39,6 @@ _AFTER = sa.bindparam("after_key", type_=sa.Text())
 _ONE = sa.literal_column("1", type_=sa.Integer())
 
 
-def _has_slot(table: Any) -> sa.ColumnElement[bool]:
-    return holds_slot(table)
-
-
 def _walk(condition: Any, column: str, most: int, *, of_limit: bool) -> sa.Select[Any]:
     """Return the query for the values of a column, smallest first: one probe of the index for each value."""
     first, further = jobs.alias(), jobs.alias()
@@ -59,8 +55,8 @@ def _walk(condition: Any, column: str, most: int, *, of_limit: bool) -> sa.Selec
     return sa.select(found.c.value).where(found.c.value.is_not(None))
 
 
-_NAMES = [_walk(condition, "limit_name", _SHOWN + 1, of_limit=False) for condition in (is_in_line, _has_slot)]
-_KEYS_OF_LIMIT = [_walk(condition, "limit_key", _KEYS + 1, of_limit=True) for condition in (is_in_line, _has_slot)]
+_NAMES = [_walk(condition, "limit_name", _SHOWN + 1, of_limit=False) for condition in (is_in_line, holds_slot)]
+_KEYS_OF_LIMIT = [_walk(condition, "limit_key", _KEYS + 1, of_limit=True) for condition in (is_in_line, holds_slot)]
 
 _DEFINITIONS: Any = sa.select(
     *TERMS,
@@ -174,7 +170,7 @@ _HAS_EMPTY_KEY = sa.select(
     sa.or_(
         *(
             sa.exists().where(condition(jobs), jobs.c.limit_name == _NAME, jobs.c.limit_key == sa.literal_column("''"))
-            for condition in (is_in_line, _has_slot)
+            for condition in (is_in_line, holds_slot)
         )
     )
 )
@@ -205,18 +201,14 @@ def _of_limit(row: Any, limit: int) -> OfLimit:
 
 _STARTED = moment(sa.case((jobs.c.status == DOING, started_at(jobs.c.id)))).label("running_since")
 _OF_KEY = (jobs.c.limit_name == _NAME, jobs.c.limit_key == _KEY)
-_HOLDERS: Any = (
+_JOBS: Any = (
     sa.select(*NEIGHBOUR, weight_of().label("weight"), _STARTED)
-    .where(holds_slot(), *_OF_KEY)
+    .where(*_OF_KEY)
     .order_by(jobs.c.limit_name, jobs.c.limit_key)
     .limit(sa.literal_column(str(_JOBS_OF_KEY)))
 )
-_LINE: Any = (
-    sa.select(*NEIGHBOUR, weight_of().label("weight"), _STARTED)
-    .where(is_in_line(), *_OF_KEY)
-    .order_by(jobs.c.limit_name, jobs.c.limit_key, jobs.c.priority.desc(), jobs.c.id)
-    .limit(sa.literal_column(str(_JOBS_OF_KEY)))
-)
+_HOLDERS: Any = _JOBS.where(holds_slot())
+_LINE: Any = _JOBS.where(is_in_line()).order_by(jobs.c.priority.desc(), jobs.c.id)
 
 
 def _job_of_limit(row: Any) -> JobOfLimit:
