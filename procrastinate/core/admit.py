@@ -20,11 +20,12 @@ from procrastinate.core.arrays import array_param, is_one_of, transpose, unnest
 from procrastinate.core.enums import Readiness
 from procrastinate.core.errors import is_row_refused
 from procrastinate.core.hold_offs import read_hold_offs
+from procrastinate.core.limit_locks import limit_is_changed, limit_kept
 from procrastinate.core.lines import KEYS_AT_ONCE, Held, Lines, read_held, with_rooms
 from procrastinate.core.lock_timeouts import end_when_left_alone
 from procrastinate.core.lowering import take_slots_back
 from procrastinate.core.operation_marks import atomic
-from procrastinate.core.promote import limit_is_changed, limit_kept, lock_holders, turn_taken
+from procrastinate.core.promote import lock_holders, turn_taken
 from procrastinate.core.rates import (
     RATES,
     keep_windows,

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 
 from procrastinate.core.arrays import array_param, is_not_set_aside, is_one_of
 from procrastinate.core.errors import is_row_refused
+from procrastinate.core.limit_locks import limit_taken
 from procrastinate.core.lines import Held, read_all_held
-from procrastinate.core.promote import limit_taken
 from procrastinate.core.rates import read_room_of_all, read_rooms
 from procrastinate.core.share import LimitTerms, Unclaimed, excess
 from procrastinate.core.tables import IN_LINE, PROMOTED, TODO, holds_slot, jobs, weight_of

@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from procrastinate.core.arrays import is_one_of, unnest
 from procrastinate.core.defaults import LARGEST_COUNT, LONGEST
-from procrastinate.core.promote import limit_kept
+from procrastinate.core.limit_locks import limit_kept
 from procrastinate.core.tables import (
     PROMOTED,
     TODO,
