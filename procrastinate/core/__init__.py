@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from procrastinate.core.finish import finish_job_by_id, finish_jobs, list_held_jobs, retry_job_by_id, retry_jobs
     from procrastinate.core.finish_and_fetch import FinishedAndFetched, can_finish_and_fetch, finish_and_fetch_jobs
     from procrastinate.core.finish_in_transaction import complete_job
-    from procrastinate.core.grants import list_missing_grants
     from procrastinate.core.health import jobs_table_exists, list_unfit_settings, read_clock
     from procrastinate.core.heartbeats import (
         HeartbeatAnswer,
@@ -80,6 +79,7 @@ if TYPE_CHECKING:
     from procrastinate.core.listing import JobFilter, count_by_lock, count_by_queue, count_by_task, list_jobs
     from procrastinate.core.look import Unswept, find_unswept, has_work, list_waiting_queues
     from procrastinate.core.lost_steps import WorkflowSweep, sweep_workflows
+    from procrastinate.core.missing_rights import list_missing_grants
     from procrastinate.core.notify_interest import (
         call_all_workers,
         have_ended_before,
@@ -144,11 +144,11 @@ if TYPE_CHECKING:
     )
     from procrastinate.core.share import LimitTerms
     from procrastinate.core.statistics import Durations, Runs, keep_task_list, record_runs, roll_up_statistics
+    from procrastinate.core.sweep_parked import Sweep, sweep_parked_jobs, unpark_resumed_jobs
     from procrastinate.core.tables import metadata
     from procrastinate.core.ticks import TickOutcome, defer_tick, defer_unique_tick, has_tick
     from procrastinate.core.unique import defer_unique_job, defer_unique_jobs
     from procrastinate.core.unique_keys import TakenKey, UniqueDefer, UniqueJob, UniqueKey
-    from procrastinate.core.unpark import Sweep, sweep_parked_jobs, unpark_resumed_jobs
     from procrastinate.core.values_of_steps import StepValue, read_step_value, read_values
     from procrastinate.core.worker_reports import WorkerIdentity, WorkerReport
     from procrastinate.core.workflow_rows import (

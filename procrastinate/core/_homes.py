@@ -68,7 +68,6 @@ _MODULES = {
         "retry_jobs",
     ),
     "finish_in_transaction": ("complete_job",),
-    "grants": ("list_missing_grants",),
     "health": (
         "jobs_table_exists",
         "list_unfit_settings",
@@ -132,6 +131,7 @@ _MODULES = {
         "has_work",
         "list_waiting_queues",
     ),
+    "missing_rights": ("list_missing_grants",),
     "notify_interest": (
         "call_all_workers",
         "have_ended_before",
@@ -165,6 +165,11 @@ _MODULES = {
     "read_results": (
         "get_progress",
         "get_result",
+    ),
+    "sweep_parked": (
+        "Sweep",
+        "sweep_parked_jobs",
+        "unpark_resumed_jobs",
     ),
     "values_of_steps": (
         "StepValue",
@@ -244,11 +249,6 @@ _MODULES = {
         "UniqueDefer",
         "UniqueJob",
         "UniqueKey",
-    ),
-    "unpark": (
-        "Sweep",
-        "sweep_parked_jobs",
-        "unpark_resumed_jobs",
     ),
     "worker_reports": (
         "WorkerIdentity",

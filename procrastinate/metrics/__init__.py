@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from procrastinate.metrics.web import metrics_asgi, metrics_wsgi
+from procrastinate.metrics.metrics_page import metrics_asgi, metrics_wsgi
 
 __all__ = ["metrics_asgi", "metrics_wsgi"]

@@ -1,7 +1,7 @@
 """The operations on pauses and statistics, in memory.
 
 Each function is documented at the function of the same name in :mod:`procrastinate.core.pauses`,
-:mod:`procrastinate.core.unpark` or :mod:`procrastinate.core.statistics`.
+:mod:`procrastinate.core.sweep_parked` or :mod:`procrastinate.core.statistics`.
 """
 
 from __future__ import annotations

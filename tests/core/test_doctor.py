@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from procrastinate import core
 from procrastinate.alembic.revisions import known_revisions
-from procrastinate.core import grants
+from procrastinate.core import missing_rights
 from procrastinate.core.doctor import Diagnosis, DoctorLimits, Severity, diagnose
 from procrastinate.core.doctor.schema_facts import TRIGGERS
 
@@ -158,7 +158,9 @@ def test_the_rights_that_a_worker_needs_are_known_for_each_table(engine: sa.Engi
     missing = core.list_missing_grants(connection)
     connection.exec_driver_sql(f'RESET ROLE; DROP ROLE "{name}"')
     named = {line.split(" ON ")[1].split()[0] for line in missing}
-    assert named | {*grants.NEEDED_BY_SOME} == {*core.tables.metadata.tables} - {"procrastinate_alembic_version"}
+    assert named | {*missing_rights.NEEDED_BY_SOME} == {*core.tables.metadata.tables} - {
+        "procrastinate_alembic_version"
+    }
 
 
 def test_row_level_security_that_applies_to_this_role(engine: sa.Engine, connection: sa.Connection) -> None:

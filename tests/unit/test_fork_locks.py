@@ -21,7 +21,7 @@ NOT_REACHED_BY_A_FORK = {
     "_fork_locks.py": "makes the locks",
     "adapters/connections/timer_thread.py": "a fork makes new timers",
     "dashboard/server.py": "the connections of a web server",
-    "metrics/web.py": "the figures of a web server",
+    "metrics/metrics_page.py": "the figures of a web server",
     "worker/fetch/open_fetch.py": "a fetch of the worker",
     "worker/fetch/prefetch.py": "the jobs of the worker",
     "worker/run/kept_log.py": "a fork adds nothing to the log of a run",

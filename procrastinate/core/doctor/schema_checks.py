@@ -10,7 +10,7 @@ from procrastinate.core.applied_revisions import Applied, read_applied
 from procrastinate.core.doctor import schema_facts
 from procrastinate.core.doctor.findings import Finding, Severity
 from procrastinate.core.doctor.patient import Patient
-from procrastinate.core.grants import list_missing_grants
+from procrastinate.core.missing_rights import list_missing_grants
 from procrastinate.core.tables import jobs, metadata, workers
 
 _MIGRATE = "Run `procrastinate schema --apply`, or `manage.py migrate` in Django"
