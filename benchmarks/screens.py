@@ -56,7 +56,7 @@ COMMANDS = {
     "doctor": ("doctor",),
     "check": ("check",),
     "limits": ("limits",),
-    "unique": ("unique",),
+    "unique": ("unique", "no such key"),
     "healthchecks": ("healthchecks",),
 }
 
