@@ -27,8 +27,11 @@ from procrastinate.core.lowering import take_slots_back
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.promote import lock_holders, turn_taken
 from procrastinate.core.rates import (
+    ALL_RATES,
     RATES,
+    forget_starts,
     keep_windows,
+    longest_window,
     open_windows_at,
     read_rates,
     read_room_of_all,
@@ -207,7 +210,7 @@ TERMS = (
     sa.func.coalesce(limits.c.set_total, limits.c.total).label("total"),
     limits.c.fair,
 )
-_READ_TERMS = sa.select(*TERMS, *RATES).where(limits.c.name == sa.any_(array_param("names", sa.Text())))
+_READ_TERMS = sa.select(*TERMS, *RATES, ALL_RATES).where(limits.c.name == sa.any_(array_param("names", sa.Text())))
 
 
 _changed = sa.func.unnest(array_param("names", sa.Text())).table_valued("name", name="changed").render_derived()
@@ -309,7 +312,7 @@ def read_terms(connection: sa.Connection, names: Iterable[str]) -> list[tuple[st
     """Read the limits that are defined. Jobs of the others stay in line, and so do those of a row without numbers."""
     wanted = sorted(names)
     rows: Iterable[Any] = connection.execute(_READ_TERMS, {"names": wanted}) if wanted else ()
-    terms = {row.name: terms_of(row) for row in rows}
+    terms = {row.name: dataclasses.replace(terms_of(row), kept_for=longest_window(row.all_rates)) for row in rows}
     return [(name, terms[name]) for name in sorted(terms) if terms[name] != LimitTerms()]
 
 
@@ -361,6 +364,7 @@ def _admit_of(
         connection.execute(_OPEN_AGAIN, {"name": name, "keys": sorted(looked_at)})
     if terms.has_rates:
         weights = {one.key: one.weight for one in (*others, *keys)}
+        forget_starts(connection, name, terms.kept_for)
         keep_windows(connection, name, weights, terms.rates, terms.total_rates, awaited=shares.awaited)
     open_windows_at(connection, name, held_off)
     has_windows = terms.has_rates or bool(held_off)

@@ -275,20 +275,20 @@ _FORGET_STARTS = sa.delete(starts).where(
     starts.c.limit_name == _NAME,
     sa.or_(starts.c.at <= sa.func.now() - _LONGEST, starts.c.at > sa.func.now() + _reach(_LONGEST)),
 )
-_ALL_RATES = sa.func.concat_ws(
+ALL_RATES = sa.func.concat_ws(
     " ", limits.c.rates, limits.c.total_rates, limits.c.set_rates, limits.c.set_total_rates, type_=sa.Text()
-)
-_READ_ALL_RATES = sa.select(_ALL_RATES).where(limits.c.name == _NAME)
+).label("all_rates")
+"""The rates of the code and those of an operator, whichever hold now: the others may hold again in a moment."""
 
 
-def _forget_starts(connection: sa.Connection, name: str) -> None:
-    """Delete the starts that no rate reaches.
+def longest_window(all_rates: str | None) -> float:
+    """Return the length of the longest window of all rates of a limit, or of the longest there can be without rates."""
+    return max((rate.seconds for rate in read_rates(all_rates)), default=LONGEST)
 
-    The rates of the code and those of an operator count, whichever hold now: the others may hold again in a moment.
-    """
-    text = connection.execute(_READ_ALL_RATES, {"name": name}).scalar_one_or_none()
-    longest = max((rate.seconds for rate in read_rates(text)), default=LONGEST)
-    connection.execute(_FORGET_STARTS, {"name": name, "seconds": longest})
+
+def forget_starts(connection: sa.Connection, name: str, kept_for: float) -> None:
+    """Delete the starts of a limit that are older than this many seconds. No rate reaches them."""
+    connection.execute(_FORGET_STARTS, {"name": name, "seconds": kept_for})
 
 
 def keep_windows(
@@ -302,7 +302,7 @@ def keep_windows(
 ) -> None:
     """Note when to look at the keys in line again, because the rates let no more jobs start now.
 
-    If the rate over all keys is used up, one of the keys does for all. Starts that no rate reaches are deleted.
+    If the rate over all keys is used up, one of the keys does for all.
 
     Parameters
     ----------
@@ -311,7 +311,6 @@ def keep_windows(
     awaited:
         The weight of the job for which all keys wait. 0 if they wait for none.
     """
-    _forget_starts(connection, name)
     of_all = read_room_of_all(connection, name, total_rates, weight=max(awaited, 1))
     if of_all is not None and of_all.opens_at is not None:
         openings = dict.fromkeys(weights, of_all.opens_at)

@@ -7,7 +7,7 @@ import heapq
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
-from procrastinate.core.defaults import LARGEST_COUNT
+from procrastinate.core.defaults import LARGEST_COUNT, LONGEST
 from procrastinate.core.rates import RateTerms
 
 HEAVIEST = LARGEST_COUNT
@@ -31,6 +31,8 @@ class LimitTerms:
         Whether the keys take turns. No more jobs have a slot than the workers can run at once.
     capacity:
         How many jobs of all keys may have slots at once, whatever their weights, or ``None`` for any number.
+    kept_for:
+        For how many seconds starts are kept, whichever rates hold now.
     """
 
     concurrency: int | None = None
@@ -39,6 +41,7 @@ class LimitTerms:
     total_rates: tuple[RateTerms, ...] = ()
     is_fair: bool = False
     capacity: int | None = None
+    kept_for: float = dataclasses.field(default=LONGEST, compare=False)
 
     @property
     def has_rates(self) -> bool:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from procrastinate import core
 from procrastinate.core import Admission, FetchedJob, FinishedJob, LimitDefinition, RateTerms, Readiness, Status
 from tests.conformance.steps import query
+from tests.core.plans import recorded
 from tests.database import new_job
 
 HOUR = 3600.0
@@ -226,6 +227,14 @@ def test_starts_that_no_window_reaches_are_deleted(connection: sa.Connection, st
     defer(connection)
     start()
     assert query(connection, "SELECT count(*) FROM procrastinate_starts") == [(1,)]
+
+
+def test_an_admission_reads_the_numbers_of_a_limit_once(connection: sa.Connection) -> None:
+    define(connection, RateTerms(1, HOUR))
+    defer(connection, 2)
+    with connection.engine.connect() as other, recorded(other) as statements, other.begin():
+        assert core.admit_jobs(other).admitted == 1
+    assert len([statement for statement, _ in statements if "FROM procrastinate_limits" in statement]) == 1
 
 
 def test_a_limit_without_a_rate_records_no_starts(connection: sa.Connection, start: Any) -> None:

@@ -33,7 +33,7 @@ WITHOUT_A_FORM = {
     "rates, turns and hold-offs depend on the locks of concurrent transactions": {
         "keep_last_turn", "keep_windows", "next_start", "open_windows_at", "read_held", "read_hold_offs",
         "read_last_turn", "read_room_of_all", "read_rooms", "seconds_to_next_window", "take_open_windows",
-        "within_capacity", "read_all_held", "read_terms", "take_slots_back", "wait_for_admissions",
+        "within_capacity", "read_all_held", "read_terms", "take_slots_back", "wait_for_admissions", "forget_starts",
     },
     "they steer a queue that many programs share": {
         "cancel_bulk_operation", "count_matching_jobs", "delete_ended_job", "load_bulk_operations", "run_job_again",

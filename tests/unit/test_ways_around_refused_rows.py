@@ -29,7 +29,7 @@ ONE_ACT = {
 """What a person or a program asks for as a whole. The caller gets the error, and nothing is changed."""
 PART_OF_ANOTHER = {
     "finish_groups", "append_arrivals", "call_workers", "without_hand_over", "delete_finished_jobs",
-    "take_open_windows", "keep_windows", "open_windows_at", "decide_on_steps", "cancel_steps_alone",
+    "take_open_windows", "keep_windows", "open_windows_at", "forget_starts", "decide_on_steps", "cancel_steps_alone",
 }  # fmt: skip
 ONLY_INSERTS = {"sweep_lines"}
 """They append to a table of this project that has no row of a user."""
