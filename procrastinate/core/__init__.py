@@ -66,7 +66,6 @@ if TYPE_CHECKING:
     from procrastinate.core.limits import (
         LimitDefinition,
         LimitKey,
-        LineSweep,
         StoredLimit,
         define_limits,
         list_defined_limits,
@@ -74,8 +73,8 @@ if TYPE_CHECKING:
         reset_limit,
         set_limit,
         show_limit,
-        sweep_lines,
     )
+    from procrastinate.core.line_sweep import LineSweep, sweep_lines
     from procrastinate.core.listing import JobFilter, count_by_lock, count_by_queue, count_by_task, list_jobs
     from procrastinate.core.look import Unswept, find_unswept, has_work, list_waiting_queues
     from procrastinate.core.lost_steps import WorkflowSweep, sweep_workflows

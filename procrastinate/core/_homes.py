@@ -104,7 +104,6 @@ _MODULES = {
     "limits": (
         "LimitDefinition",
         "LimitKey",
-        "LineSweep",
         "StoredLimit",
         "define_limits",
         "list_defined_limits",
@@ -112,6 +111,9 @@ _MODULES = {
         "reset_limit",
         "set_limit",
         "show_limit",
+    ),
+    "line_sweep": (
+        "LineSweep",
         "sweep_lines",
     ),
     "listing": (

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.types import TypeEngine
 
 from procrastinate.core.admit import TERMS, read_terms
@@ -29,9 +29,7 @@ from procrastinate.core.tables import (
     openings,
     slots_of,
     weight_of,
-    windows,
 )
-from procrastinate.core.turns import capacity_of, queues_of_slots
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -337,106 +335,4 @@ def show_limit(connection: sa.Connection, name: str, key: str) -> LimitKey:
         next_id=None if first is None else first.id,
         next_weight=weight,
         next_start=later(by_rates, read_hold_offs(connection, name, [key]).get(key)),
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class LineSweep:
-    """Result of one step of the sweep: the number of keys it opened, and the place at which the next step starts.
-
-    ``undefined`` has the names of limits that jobs in line name and no worker has defined.
-    """
-
-    opened: int
-    reached: tuple[str, str] | None
-    undefined: tuple[str, ...] = ()
-
-
-def _sweep() -> sa.Select[Any]:
-    """Walk from key to key through the index of the line, one probe each, and open the keys that have room."""
-    line, further, holder = jobs.alias("line"), jobs.alias("further"), jobs.alias("holder")
-    start = sa.tuple_(sa.bindparam("start_name", type_=sa.Text()), sa.bindparam("start_key", type_=sa.Text()))
-
-    def following(table: Any, after: Any) -> Any:
-        place = sa.tuple_(table.c.limit_name, table.c.limit_key)
-        ordered = sa.select(table.c.limit_name.label("name"), table.c.limit_key.label("key"))
-        return ordered.where(is_in_line(table), place > after).order_by(*place).limit(1)
-
-    first = following(line, start).subquery("first_key")
-    walk = sa.select(first.c.name, first.c.key, sa.literal_column("1", type_=sa.Integer()).label("step")).cte(
-        "walk", recursive=True
-    )
-    then = following(further, sa.tuple_(walk.c.name, walk.c.key)).lateral("then")
-    walk = walk.union_all(
-        sa.select(then.c.name, then.c.key, walk.c.step + 1)
-        .select_from(walk.join(then, sa.true()))
-        .where(walk.c.step < sa.bindparam("limit", type_=sa.Integer()))
-    )
-    _, concurrency, total, _ = TERMS
-    held = sa.select(slots_of(holder)).where(holds_slot(holder), holder.c.limit_name == walk.c.name)
-    held_by_key = held.where(holder.c.limit_key == walk.c.key).scalar_subquery()
-    heaviest = sa.func.least(concurrency, total)
-    place = {"name": walk.c.name, "key": walk.c.key, "heaviest": heaviest}
-    needed = head_of_line(weight_of, **place).scalar_subquery()
-    of_key = [windows.c.limit_name == walk.c.name, windows.c.limit_key == walk.c.key]
-    has_window = sa.select(windows.c.id).where(*of_key).exists()
-    next_queue = head_of_line(lambda head: sa.cast(head.c.queue_name, sa.Text), **place).scalar_subquery()
-    queues = sa.func.array(next_queue, type_=ARRAY(sa.Text))
-    jobs_of_limit = sa.select(sa.func.count()).where(holds_slot(holder), holder.c.limit_name == walk.c.name)
-    has_room = sa.and_(
-        has_numbers(),
-        sa.or_(
-            ~sa.func.coalesce(limits.c.fair, sa.false()),
-            jobs_of_limit.scalar_subquery() < capacity_of(queues, queues_of_slots(walk.c.name)),
-        ),
-        ~has_window,
-        sa.or_(concurrency.is_(None), held_by_key + needed <= concurrency),
-        sa.or_(total.is_(None), held.scalar_subquery() + needed <= total),
-    )
-    opened = (
-        sa.insert(openings)
-        .from_select(
-            ["limit_name", "limit_key"],
-            sa.select(walk.c.name, walk.c.key).join(limits, limits.c.name == walk.c.name).where(has_room),
-        )
-        .returning(openings.c.id)
-        .cte("opened")
-    )
-    last = sa.select(walk.c.name, walk.c.key).order_by(walk.c.step.desc()).limit(1).subquery("last")
-    undefined = (
-        sa.select(sa.func.array_agg(sa.distinct(walk.c.name), type_=ARRAY(sa.Text)))
-        .select_from(walk.outerjoin(limits, limits.c.name == walk.c.name))
-        .where(~has_numbers())
-    )
-    return sa.select(
-        sa.select(sa.func.count()).select_from(opened).scalar_subquery().label("opened"),
-        sa.select(sa.func.count()).select_from(walk).scalar_subquery().label("keys"),
-        undefined.scalar_subquery().label("undefined"),
-        sa.select(last.c.name).scalar_subquery().label("name"),
-        sa.select(last.c.key).scalar_subquery().label("key"),
-    )
-
-
-_SWEEP = _sweep()
-
-
-def sweep_lines(
-    connection: sa.Connection, *, start: tuple[str, str] | None = None, limit: int = KEYS_AT_ONCE
-) -> LineSweep:
-    """Examine up to ``limit`` keys that have jobs in line, and open each key that has room.
-
-    A job that leaves a slot hands it over or opens its key. This function covers what triggers miss. They
-    were off, or a role could not write the openings.
-
-    Parameters
-    ----------
-    start:
-        The limit and the key after which to start: ``reached`` of the previous step, ``None`` for the beginning.
-    """
-    name, key = start or ("", "")
-    row = connection.execute(_SWEEP, {"start_name": name, "start_key": key, "limit": limit}).one()
-    return LineSweep(
-        opened=row.opened,
-        reached=(row.name, row.key) if row.keys >= limit else None,
-        undefined=tuple(sorted(row.undefined or ())),
     )

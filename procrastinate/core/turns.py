@@ -24,7 +24,7 @@ def queues_of_slots(name: sa.ColumnElement[str]) -> sa.ColumnElement[Any]:
     """Return the array of the queues whose jobs have slots of a limit."""
     holder = jobs.alias("holder")
     queues = sa.select(sa.cast(holder.c.queue_name, sa.Text)).where(holds_slot(holder), holder.c.limit_name == name)
-    return sa.func.array(queues.distinct().scalar_subquery(), type_=ARRAY(sa.Text))
+    return sa.func.array(queues.distinct().correlate_except(holder).scalar_subquery(), type_=ARRAY(sa.Text))
 
 
 def capacity_of(*queues: sa.ColumnElement[Any]) -> sa.ScalarSelect[int]:
@@ -40,7 +40,8 @@ def capacity_of(*queues: sa.ColumnElement[Any]) -> sa.ScalarSelect[int]:
     takes_all = sa.func.coalesce(sa.func.cardinality(workers.c.queues) == 0, sa.true())
     takes_some = [workers.c.queues.overlap(names) for names in queues]
     number = sa.func.coalesce(sa.func.sum(sa.func.coalesce(workers.c.concurrency, 1)), 0)
-    return sa.select(sa.func.greatest(number, 1)).where(sa.or_(takes_all, *takes_some)).scalar_subquery()
+    serving = sa.select(sa.func.greatest(number, 1)).where(sa.or_(takes_all, *takes_some))
+    return serving.correlate_except(workers).scalar_subquery()
 
 
 _CAPACITY = sa.select(capacity_of(array_param("queues", sa.Text())))
