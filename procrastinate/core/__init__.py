@@ -141,6 +141,7 @@ if TYPE_CHECKING:
         Waiting,
         WorkerTerms,
     )
+    from procrastinate.core.served_queues import take_unserved_slots
     from procrastinate.core.share import LimitTerms
     from procrastinate.core.statistics import Durations, Runs, keep_task_list, record_runs, roll_up_statistics
     from procrastinate.core.sweep_parked import Sweep, sweep_parked_jobs, unpark_resumed_jobs
@@ -352,6 +353,7 @@ __all__ = [
     "sweep_parked_jobs",
     "sweep_unique_keys",
     "sweep_workflows",
+    "take_unserved_slots",
     "tries_to_defer",
     "tries_to_defer_unique",
     "unpark_resumed_jobs",

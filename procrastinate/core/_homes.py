@@ -228,6 +228,7 @@ _MODULES = {
         "WorkerTerms",
     ),
     "share": ("LimitTerms",),
+    "served_queues": ("take_unserved_slots",),
     "statistics": (
         "Durations",
         "Runs",

@@ -38,6 +38,7 @@ from procrastinate.core.rates import (
     seconds_to_next_window,
     take_open_windows,
 )
+from procrastinate.core.served_queues import served_queues
 from procrastinate.core.share import KeyState, LimitTerms, Shares, share_out
 from procrastinate.core.tables import (
     UNDECIDED,
@@ -55,7 +56,7 @@ ADMITTED_AT_ONCE = 500
 LONGEST_CHANGE = datetime.timedelta(seconds=0.5)
 """How long an admission waits for a transaction that changes a limit, counted from its beginning."""
 _PARKED_AT_ONCE = 100
-"""How many jobs of paused queues one look at a key takes out of its line."""
+"""How many jobs of paused and unserved queues one look at a key takes out of its line."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,17 +87,20 @@ class Admission:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Manner:
-    """How an admission decides. See :func:`admit_jobs` for the parameters."""
+    """How an admission decides. See :func:`admit_jobs` for the parameters.
+
+    ``served`` are the queues that workers serve, or ``None`` for all.
+    """
 
     limit: int
     paused: frozenset[str]
+    served: frozenset[str] | None
     set_aside: tuple[int, ...]
     one_by_one: bool
 
-    @property
-    def spare(self) -> int:
-        """How many more jobs than there are slots are read of each key."""
-        return _PARKED_AT_ONCE if self.paused else 0
+    def is_shut(self, queue: str | None) -> bool:
+        """Return whether jobs of a queue get no slot, because it is paused or no worker serves it."""
+        return queue in self.paused or (self.served is not None and queue not in self.served)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -117,6 +121,8 @@ class _Round:
     weights: Mapping[str, int]
     """The weight of the next job of each key that was looked at, or 1 if it is not known."""
     refused: tuple[Refusal, ...]
+    has_shut: bool
+    """Whether there were jobs of paused or unserved queues."""
 
     @property
     def promoted(self) -> list[_Candidate]:
@@ -138,6 +144,7 @@ class _Given:
     undecided: tuple[int, ...] = ()
     refused: tuple[Refusal, ...] = ()
     last_key: str | None = None
+    has_shut: bool = False
 
     def with_round(self, one_round: _Round, *, keys: Iterable[str]) -> _Given:
         """Return the sum with another round. The last key is the last of ``keys`` that got a slot."""
@@ -150,12 +157,13 @@ class _Given:
             undecided=self.undecided + one_round.undecided,
             refused=self.refused + one_round.refused,
             last_key=next((key for key in keys if key in given), self.last_key),
+            has_shut=self.has_shut or one_round.has_shut,
         )
 
 
 # The trigger takes back what a release without weights gives away of a limit that has heavy jobs.
 _KNOWS_WEIGHTS = sa.func.set_config("procrastinate.weights", "known", sa.true())
-_TAKE_TURN = sa.select(turn_taken(), _KNOWS_WEIGHTS)
+_TAKE_TURN = sa.select(turn_taken().label("is_ours"), served_queues().label("served"), _KNOWS_WEIGHTS)
 _NAME = sa.bindparam("name", type_=sa.Text())
 
 
@@ -257,9 +265,11 @@ def admit_jobs(
         parked jobs frees the locks.
     """
     end_when_left_alone(connection)
-    if not connection.execute(_TAKE_TURN).scalar_one():
+    turn = connection.execute(_TAKE_TURN).one()
+    if not turn.is_ours:
         return Admission(again=True, had_turn=False)
-    manner = _Manner(limit, frozenset(paused), tuple(set_aside), one_by_one)
+    served = None if turn.served is None else frozenset(turn.served)
+    manner = _Manner(limit, frozenset(paused), served, tuple(set_aside), one_by_one)
     opened = connection.execute(_TAKE_OPENINGS, {"limit": limit}).all()
     locks = sorted({row.lock for row in opened if row.lock is not None})
     if locks and not one_by_one:
@@ -332,11 +342,11 @@ def _admit_of(
 ) -> Admission:
     """Give away the slots of one limit, in rounds: the line of a key may be shorter than its share."""
     held = read_held(connection, name, terms)
-    lines = Lines(connection, name, terms, held, paused=manner.paused, set_aside=manner.set_aside)
+    lines = Lines(connection, name, terms, held, paused=manner.paused, served=manner.served, set_aside=manner.set_aside)
     in_line = lines.read_keys(looked_at)
     if _is_exceeded(terms, held, in_line):
         take_slots_back(connection, name, terms)
-    queues = {one.queue for one in in_line if one.queue not in manner.paused}
+    queues = {one.queue for one in in_line if not manner.is_shut(one.queue)}
     terms = within_capacity(connection, terms, queues | held.queues)
     held_off = read_hold_offs(connection, name, [one.key for one in in_line])
     others = [one for one in in_line if one.key not in held_off]
@@ -353,13 +363,15 @@ def _admit_of(
         )
         if not shares.by_key:
             break
-        one_round = _decide(connection, lines, shares, keys, given.undecided, manner)
+        one_round = _decide(connection, lines, shares, keys, given, manner)
         given = given.with_round(one_round, keys=reversed(shares.by_key))
         keys = _keys_after(keys, one_round)
     if terms.is_fair and given.last_key is not None:
         keep_last_turn(connection, name, given.last_key)
     has_more_keys = terms.is_over_all_keys and len(in_line) >= KEYS_AT_ONCE
-    again = given.examined >= manner.limit or (has_more_keys and given.jobs > 0)
+    # The queues behind a job that is parked are not known yet, so the capacity may be too low.
+    may_have_more = (has_more_keys and given.jobs > 0) or (terms.is_fair and given.has_shut)
+    again = given.examined >= manner.limit or may_have_more
     if given.undecided or again:
         connection.execute(_OPEN_AGAIN, {"name": name, "keys": sorted(looked_at)})
     if terms.has_rates:
@@ -388,20 +400,22 @@ def _decide(
     lines: Lines,
     shares: Shares,
     keys: Sequence[KeyState],
-    passed_over: Sequence[int],
+    given: _Given,
     manner: _Manner,
 ) -> _Round:
     """Lock the first jobs in line, and give them their slots, or park them behind the holders of their locks.
 
-    Jobs of paused queues leave the line: those behind them must not be looked for again and again.
+    Jobs of paused and unserved queues leave the line: those behind them must not be looked for again and again.
     """
     weights = {one.key: one.weight for one in keys}
     numbers = {key: slots // weights[key] for key, slots in shares.by_key.items()}
-    wanted = {key: number + manner.spare for key, number in numbers.items()}
-    heads = lines.lock_heads(wanted, passed_over)
+    spare = _PARKED_AT_ONCE if manner.paused or given.has_shut else 0
+    wanted = {key: number + spare for key, number in numbers.items()}
+    heads = lines.lock_heads(wanted, given.undecided)
     found = Counter(row.key for row in heads)
-    parked = [row for row in heads if row.queue_name in manner.paused]
-    chosen, too_heavy = _first_of_each([row for row in heads if row.queue_name not in manner.paused], shares, numbers)
+    parked = [row for row in heads if manner.is_shut(row.queue_name)]
+    open_heads = [row for row in heads if not manner.is_shut(row.queue_name)]
+    chosen, too_heavy = _first_of_each(open_heads, shares, numbers)
     candidates = [
         *(_Candidate(id=row.id, key=row.key, weight=row.weight, readiness=Readiness.PARKED) for row in parked),
         *_candidates(connection, chosen),
@@ -410,7 +424,8 @@ def _decide(
     ids = {refusal.job_id for refusal in refused}
     candidates = [dataclasses.replace(one, readiness=Readiness.IN_LINE) if one.id in ids else one for one in candidates]
     ended = {key for key, number in wanted.items() if found[key] < number and key not in too_heavy}
-    return _Round(candidates, frozenset(ended), dict.fromkeys(shares.by_key, 1) | too_heavy, refused)
+    next_weights = dict.fromkeys(shares.by_key, 1) | too_heavy
+    return _Round(candidates, frozenset(ended), next_weights, refused, has_shut=bool(parked))
 
 
 def _first_of_each(

@@ -57,18 +57,21 @@ def head_of_line(
 def _next_of(where: Callable[[sa.FromClause], sa.ColumnElement[bool]]) -> Any:
     """Return the next job of the first key in line for which a condition holds.
 
-    A job that is too heavy for the limit is passed over. Its weight does not matter if its queue is paused: it leaves
-    the line as soon as the key has a slot.
+    A job that is too heavy for the limit is passed over. Its weight does not matter if its queue is paused or no worker
+    serves it. It leaves the line as soon as the key has a slot. ``served`` is NULL if workers serve all queues.
     """
     head = jobs.alias("head")
-    is_paused = head.c.queue_name == sa.any_(array_param("paused", sa.Text()))
+    is_shut = sa.or_(
+        head.c.queue_name == sa.any_(array_param("paused", sa.Text())),
+        head.c.queue_name != sa.all_(array_param("served", sa.Text())),
+    )
     return (
         sa.select(
             head.c.limit_key.label("key"),
             head.c.priority,
             head.c.id,
             sa.cast(head.c.queue_name, sa.Text).label("queue_name"),
-            sa.case((is_paused, 1), else_=weight_of(head)).label("weight"),
+            sa.case((is_shut, 1), else_=weight_of(head)).label("weight"),
         )
         .where(
             is_in_line(head),
@@ -252,6 +255,8 @@ class Lines:
         The slots that are taken.
     paused:
         Queues that are paused.
+    served:
+        Queues that workers serve, or ``None`` for all.
     set_aside:
         Ids of jobs to pass over.
     """
@@ -264,13 +269,14 @@ class Lines:
         held: Held,
         *,
         paused: Collection[str],
+        served: Collection[str] | None = None,
         set_aside: Sequence[int],
     ) -> None:
         self._connection = connection
         self._name = name
         self._terms = terms
         self._held = held.by_key
-        self._paused = sorted(paused)
+        self._queues = {"paused": sorted(paused), "served": None if served is None else sorted(served)}
         self._set_aside = list(set_aside)
         self._first_of: dict[str, tuple[int, int]] = {}  # the priority and the id of the first job in line of each key
 
@@ -299,7 +305,7 @@ class Lines:
 
     def _read_some(self, keys: Collection[str]) -> list[sa.Row[Any]]:
         statement = _READ_KEYS[self._held is None]
-        return self._execute(statement, {"keys": sorted(keys), "paused": self._paused}) if keys else []
+        return self._execute(statement, {"keys": sorted(keys), **self._queues}) if keys else []
 
     def _walk(self, first: str | None) -> list[sa.Row[Any]]:
         """Read the keys in line after the ``first``, and those from the beginning if fewer than a thousand follow.
@@ -308,7 +314,7 @@ class Lines:
         """
 
         def read(part: _Part, limit: int) -> list[sa.Row[Any]]:
-            parameters = {"limit": limit, "paused": self._paused} | ({} if first is None else {"place": first})
+            parameters = {"limit": limit, **self._queues} | ({} if first is None else {"place": first})
             rows = self._execute(_READ_LINE[part, self._held is None], parameters)
             return sorted(rows, key=lambda row: row.step)
 

@@ -13,6 +13,7 @@ from procrastinate.core.dead_workers import is_orphaned
 from procrastinate.core.operation_marks import plain, prepared
 from procrastinate.core.pauses import is_open
 from procrastinate.core.promote import has_arrivals
+from procrastinate.core.served_queues import may_have_slot
 from procrastinate.core.tables import (
     DOING,
     TODO,
@@ -113,7 +114,8 @@ class Unswept:
     parked:
         Whether there are parked jobs.
     resumed:
-        Whether jobs without a lock are parked although their queue is open. Only the first thousand parked jobs count.
+        Whether jobs without a lock are parked for no reason any more. Their queue is open, and if they have a limit, a
+        worker serves it. Only the first thousand parked jobs count.
     """
 
     lines: bool
@@ -124,9 +126,10 @@ class Unswept:
 
 
 def _is_resumed() -> sa.ColumnElement[bool]:
-    parked = sa.select(jobs.c.id, jobs.c.queue_name).where(is_parked(), jobs.c.lock.is_(None)).order_by(*_BY_PRIORITY)
+    columns = (jobs.c.id, jobs.c.queue_name, jobs.c.limit_name)
+    parked = sa.select(*columns).where(is_parked(), jobs.c.lock.is_(None)).order_by(*_BY_PRIORITY)
     first = parked.limit(sa.literal_column("1000")).subquery("first_parked")
-    return sa.select(first.c.id).where(is_open(first)).exists()
+    return sa.select(first.c.id).where(is_open(first), may_have_slot(first)).exists()
 
 
 _UNSWEPT = prepared(

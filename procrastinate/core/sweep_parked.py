@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from procrastinate.core.arrays import is_not_set_aside, is_one_of
 from procrastinate.core.operation_marks import finds_first_row_of
 from procrastinate.core.pauses import is_open
+from procrastinate.core.served_queues import may_have_slot
 from procrastinate.core.tables import UNDECIDED, holds_lock, is_parked, jobs
 
 
@@ -26,7 +27,7 @@ class Sweep:
 
 
 def _walk_and_orphans() -> tuple[sa.CTE, sa.Select[Any]]:
-    """Return a walk over the locks with parked jobs, and the first job of an open queue of each lock without a holder.
+    """Return a walk over the locks with parked jobs, and the first job that may go on of each lock without a holder.
 
     It walks from lock to lock through the index of parked jobs, one probe each, and probes one lock more than the
     limit, so a step always makes progress. The limit counts orphans, too. It locks only the jobs behind free locks: a
@@ -56,7 +57,13 @@ def _walk_and_orphans() -> tuple[sa.CTE, sa.Select[Any]]:
     waiting = jobs.alias("waiting")
     head = (
         sa.select(waiting.c.id)
-        .where(waiting.c.lock == free.c.lock, is_parked(waiting), is_open(waiting), is_not_set_aside(waiting.c.id))
+        .where(
+            waiting.c.lock == free.c.lock,
+            is_parked(waiting),
+            is_open(waiting),
+            may_have_slot(waiting),
+            is_not_set_aside(waiting.c.id),
+        )
         .order_by(waiting.c.priority.desc(), waiting.c.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -113,7 +120,7 @@ def first_orphaned_parked_job(
 
 _RESUMED = (
     sa.select(jobs.c.id)
-    .where(is_parked(), jobs.c.lock.is_(None), is_open(jobs), is_not_set_aside(jobs.c.id))
+    .where(is_parked(), jobs.c.lock.is_(None), is_open(jobs), may_have_slot(jobs), is_not_set_aside(jobs.c.id))
     .order_by(jobs.c.priority.desc(), jobs.c.id)
     .limit(sa.bindparam("limit", type_=sa.Integer()))
     .with_for_update(skip_locked=True)
@@ -122,7 +129,9 @@ _UNPARK_RESUMED = sa.update(jobs).where(is_one_of(jobs.c.id, _RESUMED)).values(r
 
 
 def unpark_resumed_jobs(connection: sa.Connection, *, limit: int = 1000, set_aside: Sequence[int] = ()) -> list[int]:
-    """Free some jobs without a lock that were parked because their queue was paused. Return the ids of the jobs.
+    """Free some jobs without a lock that were parked because of their queue. Return the ids of the jobs.
+
+    The queue was paused, or no worker served it and the jobs have a limit.
 
     Jobs with a lock go on with :func:`sweep_parked_jobs`.
     """

@@ -411,7 +411,7 @@ class WorkerOperations(OperationCalls):
         return sweep
 
     async def unpark_resumed_jobs(self) -> int:
-        """Let some jobs without a lock go on that were parked because their queue was paused. Return their number."""
+        """Let some jobs without a lock go on that were parked because of their queue. Return their number."""
         return len(await self._change_some_async(None, core.unpark_resumed_jobs))
 
     async def free_locks_of_paused(self, queue: str) -> int:
@@ -425,6 +425,10 @@ class WorkerOperations(OperationCalls):
     async def find_unswept(self) -> core.Unswept:
         """Return what there is for a worker to take back and to sweep."""
         return await self.connector.run_async(core.find_unswept)
+
+    async def take_unserved_slots(self) -> int:
+        """Take the slots of some unclaimed jobs whose queue no worker serves, and return the number of jobs."""
+        return len(await self._change_some_async(None, core.take_unserved_slots))
 
     async def sweep_lines(self, start: tuple[str, str] | None = None) -> core.LineSweep:
         """Open the limits that have room and jobs in line, a few keys per call."""

@@ -108,6 +108,14 @@ def show_limit(tables: Tables, name: str, key: str) -> LimitKey:
     )
 
 
+@IMPLEMENTED.of(core.take_unserved_slots)
+def take_unserved_slots(tables: Tables, *, limit: int = 1000, set_aside: Sequence[int] = ()) -> list[int]:
+    rows = tables.where(lambda row: row["status"] == TODO and tables.holds_slot(row) and not tables.is_served(row))
+    ids = [row["id"] for row in rows[:limit]]
+    put_back_in_line(tables, ids)
+    return ids
+
+
 @IMPLEMENTED.of(core.sweep_lines)
 def sweep_lines(tables: Tables, *, start: tuple[str, str] | None = None, limit: int = 1000) -> LineSweep:
     undefined = tuple(one.name for one in list_limits(tables) if one.in_line and not one.is_defined)

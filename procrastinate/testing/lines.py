@@ -213,12 +213,12 @@ def holders_of(tables: Tables, name: str, key: str | None = None) -> list[JobRow
 def line_of(tables: Tables, name: str, key: str | None = None) -> Places:
     """Return the jobs in line by key, each line and the keys in the order of their first jobs.
 
-    Jobs of paused queues are left out.
+    Jobs of queues that are paused, or that no worker serves, are left out.
     """
     rows = [
         row
         for row in tables.where(tables.is_in_line)
-        if tables.is_of(row, name, key) and row["queue_name"] not in tables.paused_queues()
+        if tables.is_of(row, name, key) and row["queue_name"] not in tables.paused_queues() and tables.is_served(row)
     ]
     line: Places = {}
     for row in sorted(rows, key=lambda row: (-row["priority"], row["id"])):

@@ -167,6 +167,13 @@ class Tables:
         """Return the names of the queues that are paused now."""
         return {queue for queue, pause in self.pauses.items() if pause.until is None or pause.until > self.now}
 
+    def is_served(self, row: JobRow) -> bool:
+        """Return true if a worker takes jobs of this queue, or if there is no worker."""
+        identities = [self.worker_identities.get(worker_id) for worker_id in self.workers]
+        if any(one is None or not one.queues for one in identities):
+            return True
+        return not identities or any(one is not None and row["queue_name"] in (one.queues or ()) for one in identities)
+
     def first_parked(self, lock: str, without: Collection[str] = ()) -> JobRow | None:
         """Return the job that is next when the lock is released, without the jobs of some queues."""
         parked = self.where(

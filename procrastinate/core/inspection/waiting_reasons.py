@@ -283,12 +283,12 @@ def lock_orphaned(case: Case) -> Reason | None:
 
 
 def resumed(case: Case) -> Reason | None:
-    """Was it parked for a pause that has ended."""
+    """Was it parked because of its queue, and need not be any more."""
     if case.row.lock is not None:
         return None
     return Reason(
         code="resumed",
         kind=ReasonKind.WAITS,
-        text="The job was parked while its queue was paused. A worker frees it within a second of the end of the pause",
+        text="The job was parked while its queue was paused, or had no worker. A worker frees it with its next sweep",
         advice="Wait if a worker is alive, or start one",
     )

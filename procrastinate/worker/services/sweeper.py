@@ -13,6 +13,8 @@ from procrastinate.worker.services.limit_definer import LimitDefiner
 
 _PAUSE_OF_WORKFLOWS = 60.0
 """Seconds between the beginnings of two rounds."""
+_STEP = 1000
+"""Number of jobs that one statement changes at most."""
 
 
 class Sweeper:
@@ -31,6 +33,7 @@ class Sweeper:
         self._manager = manager
         self._limit_definer = limit_definer
         self._logger = logger
+        self._is_first = True
         self._reported: set[str] = set()
         self._locks_to: str | None = None
         self._lines_to: tuple[str, str] | None = None
@@ -47,14 +50,26 @@ class Sweeper:
         """
         if unswept.parked:
             self._locks_to = (await self._manager.sweep_parked_jobs(start=self._locks_to)).reached
-        if unswept.resumed:
-            await self._manager.unpark_resumed_jobs()
+        if unswept.resumed or (unswept.parked and self._is_first):
+            await self._unpark()
+        self._is_first = False
         if unswept.lines:
             await self._sweep_lines()
         if unswept.workflows:
             await self._sweep_workflows()
 
+    async def _unpark(self) -> None:
+        """Free the jobs that were parked because of their queue.
+
+        The first sweep always does. A queue may be served since the worker has started, and the look at what there is
+        to sweep does not read all parked jobs.
+        """
+        while await self._manager.unpark_resumed_jobs() >= _STEP:
+            pass
+
     async def _sweep_lines(self) -> None:
+        while await self._manager.take_unserved_slots() >= _STEP:
+            pass
         lines = await self._manager.sweep_lines(start=self._lines_to)
         self._lines_to = lines.reached
         self._report(set(lines.undefined) - self._limit_definer.define_again(lines.undefined))
