@@ -54,7 +54,18 @@ def put_back_in_line(tables: Tables, ids: Sequence[int]) -> None:
 def _waits_again(tables: Tables, name: str | None, key: str) -> bool:
     if name is None or name not in tables.limits:
         return False
-    return tables.limits[name].terms.has_rates or held_off_until(tables, name, key) is not None
+    is_admitted_alone = tables.limits[name].terms.has_rates or held_off_until(tables, name, key) is not None
+    return is_admitted_alone or _is_exceeded(tables, name, key)
+
+
+def _is_exceeded(tables: Tables, name: str, key: str) -> bool:
+    """Return true if more slots are taken than the limit has, because it was lowered."""
+    terms = tables.limits[name].terms
+    holders = [row for row in tables.where(tables.holds_slot) if tables.is_of(row, name)]
+    of_key = sum(tables.weight(row) for row in holders if tables.is_of(row, name, key))
+    in_all = sum(map(tables.weight, holders))
+    is_key_exceeded = terms.concurrency is not None and of_key > terms.concurrency
+    return is_key_exceeded or (terms.total is not None and in_all > terms.total)
 
 
 def held_off_until(tables: Tables, name: str, key: str) -> datetime.datetime | None:

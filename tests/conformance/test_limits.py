@@ -73,6 +73,19 @@ def test_a_released_job_keeps_its_slot(run: Run) -> None:
     assert fetch_ids(run, worker_id) == [first]
 
 
+@pytest.mark.parametrize("number", ["concurrency", "total"])
+def test_jobs_that_a_worker_releases_above_a_lower_limit_get_in_line(run: Run, number: str) -> None:
+    define(run, **{number: 5})
+    ids = [limited(run) for _ in range(5)]
+    worker_id = worker(run)
+    assert fetch_ids(run, worker_id) == ids
+    run(core.set_limit, LimitDefinition(name="l", **{number: 2}))
+    unstarted = [FetchedJob(id=job_id, attempts=0) for job_id in ids[1:]]
+    run(core.release_jobs, unstarted, worker_id=worker_id)
+    started = [job.id for job in run(core.fetch_jobs, worker_id=worker_id, limit=10)]
+    assert [*started, *fetch_ids(run, worker_id)] == ids[1:2]
+
+
 def test_a_line_is_in_the_order_of_priorities_and_ids(run: Run) -> None:
     define(run, concurrency=1)
     low, equal, high = limited(run), limited(run), limited(run, priority=1)
