@@ -96,6 +96,8 @@ class SchemaManager:
         SchemaConflict
             The tables were never of 3.x, or :meth:`contract` was called. Or workers of this release are at work.
         """
+        self.connector.run(alembic.adoption.check_revert)
+        self.connector.run(alembic.empty_lines.empty_lines, _or_log(report))
         self.connector.run(alembic.upgrades.downgrade_to_kept)
         self.connector.run(alembic.adoption.revert, _or_log(report))
 

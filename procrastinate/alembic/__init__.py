@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from procrastinate.alembic import adoption as adoption
     from procrastinate.alembic import build_ahead as build_ahead
+    from procrastinate.alembic import empty_lines as empty_lines
     from procrastinate.alembic import plans as plans
     from procrastinate.alembic import upgrades as upgrades
 
-_LOADED_AT_FIRST_USE = ("adoption", "build_ahead", "plans", "upgrades")
+_LOADED_AT_FIRST_USE = ("adoption", "build_ahead", "empty_lines", "plans", "upgrades")
 
 
 if not TYPE_CHECKING:  # a type checker would take any name for an attribute

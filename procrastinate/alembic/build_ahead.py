@@ -34,7 +34,7 @@ def build_ahead(connection: sa.Connection, revision: str = "head", report: Repor
         A lock was not to be had in ten minutes. What was done stays.
     """
     todo = list(pending(current_revision(connection), revision))
-    if not todo or _is_in_transaction(connection):
+    if not todo or is_in_transaction(connection):
         return
     tell = report if connection.execute(_HAS_JOBS).scalar_one() else _tell_nothing
     for ahead in todo:
@@ -93,7 +93,7 @@ def drop_what_came_late(connection: sa.Connection, report: Report = report_to_lo
         Called with a line for people before each index that is dropped.
     """
     for step in late(connection):
-        if not _is_in_transaction(connection):
+        if not is_in_transaction(connection):
             report(f"{step.what} (locks: {step.locks})")
             with_patience(connection, step.statements[0], report)
 
@@ -131,7 +131,7 @@ _MARK = sa.text("SELECT set_config('procrastinate.in_transaction', 'on', true)")
 _IS_MARKED = sa.text("SELECT coalesce(current_setting('procrastinate.in_transaction', true) = 'on', false)")
 
 
-def _is_in_transaction(connection: sa.Connection) -> bool:
+def is_in_transaction(connection: sa.Connection) -> bool:
     """Return whether two statements are in one transaction. Only the server knows it of every connection."""
     connection.execute(_MARK)
     return bool(connection.execute(_IS_MARKED).scalar_one())

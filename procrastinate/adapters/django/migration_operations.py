@@ -81,6 +81,8 @@ class RunPostgreSQL(migrations.RunSQL):
                 _run(connector_of(alias), alembic.upgrades.downgrade_to_kept)
                 _run(connector_of(alias), alembic.adoption.revert, print)
                 return
+            if self.revision == alembic.empty_lines.REVISION:
+                _run(connector_of(alias), alembic.empty_lines.empty_lines, print)
             with self._alone(schema_editor) as is_reached:
                 if is_reached:
                     super().database_backwards(app_label, schema_editor, from_state, to_state)

@@ -467,7 +467,7 @@ def _create_limits() -> None:
     )
 
 
-# A job in line goes on as if it had no limit.
+# A job in line goes on as if it had no limit. What is in line of a big table leaves it before (alembic.empty_lines).
 LEAVE_LINE = "UPDATE procrastinate_jobs SET readiness = 0 WHERE status = 'todo' AND readiness = 3"
 
 

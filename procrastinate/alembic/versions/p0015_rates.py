@@ -128,19 +128,17 @@ def upgrade() -> None:
         execute_as_written(statement)
 
 
-# A limit that has nothing but a rate would be one that no worker has defined, and its jobs would wait. They go on.
-LEAVE_LINE = """
-UPDATE procrastinate_jobs AS job SET limit_name = NULL, limit_key = NULL,
-    readiness = CASE WHEN job.readiness = 3 THEN 0 ELSE job.readiness END
-FROM procrastinate_limits AS defined
-WHERE job.status = 'todo' AND defined.name = job.limit_name
-    AND coalesce(defined.set_concurrency, defined.concurrency, defined.set_total, defined.total) IS NULL
+# A worker written for p0014 lets all jobs run of a limit that has no number. Without a row, the limit is one that no
+# worker has defined, and its jobs wait. No job is changed, so the tables are not locked for long.
+FORGET_LIMITS = """
+DELETE FROM procrastinate_limits AS defined
+WHERE coalesce(defined.set_concurrency, defined.concurrency, defined.set_total, defined.total) IS NULL
 """
 
 
 def downgrade() -> None:
     execute_as_written(lock_tables())
-    execute_as_written(LEAVE_LINE)
+    execute_as_written(FORGET_LIMITS)
     for statement in (former.HAND_OVER, former.JOBS_UPDATED, former.JOBS_TRUNCATED):
         execute_as_written(replaced(statement))
     op.drop_table("procrastinate_windows")

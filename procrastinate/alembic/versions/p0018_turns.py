@@ -59,22 +59,20 @@ def upgrade() -> None:
     execute_as_written(HAND_OVER)
 
 
-# A limit that has no number would be one that no worker has defined, and its jobs would wait. They go on.
-LEAVE_LINE = """
-UPDATE procrastinate_jobs AS job SET limit_name = NULL, limit_key = NULL,
-    readiness = CASE WHEN job.readiness = 3 THEN 0 ELSE job.readiness END
-FROM procrastinate_limits AS defined
-WHERE job.status = 'todo' AND defined.name = job.limit_name AND defined.fair
-    AND coalesce(
-        defined.set_concurrency::text, defined.concurrency::text, defined.set_total::text, defined.total::text,
-        defined.set_rates, defined.rates, defined.set_total_rates, defined.total_rates
-    ) IS NULL
+# A worker written for p0017 lets all jobs run of a limit that has no number. Without a row, the limit is one that no
+# worker has defined, and its jobs wait. No job is changed, so the tables are not locked for long.
+FORGET_LIMITS = """
+DELETE FROM procrastinate_limits AS defined
+WHERE coalesce(
+    defined.set_concurrency::text, defined.concurrency::text, defined.set_total::text, defined.total::text,
+    defined.set_rates, defined.rates, defined.set_total_rates, defined.total_rates
+) IS NULL
 """
 
 
 def downgrade() -> None:
     execute_as_written(lock_tables())
-    execute_as_written(LEAVE_LINE)
+    execute_as_written(FORGET_LIMITS)
     execute_as_written(replaced(former.HAND_OVER))
     op.drop_column("procrastinate_limits", "fair")
     op.drop_table("procrastinate_turns")

@@ -403,11 +403,8 @@ BEGIN
             HINT = 'End their transactions (pg_stat_activity shows them), and repeat the migration';
 END
 $do$;""",
-r"""UPDATE procrastinate_jobs AS job SET limit_name = NULL, limit_key = NULL,
-    readiness = CASE WHEN job.readiness = 3 THEN 0 ELSE job.readiness END
-FROM procrastinate_limits AS defined
-WHERE job.status = 'todo' AND defined.name = job.limit_name
-    AND coalesce(defined.set_concurrency, defined.concurrency, defined.set_total, defined.total) IS NULL;""",
+r"""DELETE FROM procrastinate_limits AS defined
+WHERE coalesce(defined.set_concurrency, defined.concurrency, defined.set_total, defined.total) IS NULL;""",
 r"""CREATE OR REPLACE FUNCTION procrastinate_hand_over(
     queue_name text, job_id bigint, limit_names text[], limit_keys text[], may_be_paused boolean
 ) RETURNS void

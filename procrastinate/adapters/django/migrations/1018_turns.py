@@ -190,14 +190,11 @@ BEGIN
             HINT = 'End their transactions (pg_stat_activity shows them), and repeat the migration';
 END
 $do$;""",
-r"""UPDATE procrastinate_jobs AS job SET limit_name = NULL, limit_key = NULL,
-    readiness = CASE WHEN job.readiness = 3 THEN 0 ELSE job.readiness END
-FROM procrastinate_limits AS defined
-WHERE job.status = 'todo' AND defined.name = job.limit_name AND defined.fair
-    AND coalesce(
-        defined.set_concurrency::text, defined.concurrency::text, defined.set_total::text, defined.total::text,
-        defined.set_rates, defined.rates, defined.set_total_rates, defined.total_rates
-    ) IS NULL;""",
+r"""DELETE FROM procrastinate_limits AS defined
+WHERE coalesce(
+    defined.set_concurrency::text, defined.concurrency::text, defined.set_total::text, defined.total::text,
+    defined.set_rates, defined.rates, defined.set_total_rates, defined.total_rates
+) IS NULL;""",
 r"""CREATE OR REPLACE FUNCTION procrastinate_hand_over(
     queue_name text, job_id bigint, limit_names text[], limit_keys text[], may_be_paused boolean
 ) RETURNS void
