@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from procrastinate.core.job_reports import NewReport, read_job_progress, write_reports
     from procrastinate.core.job_stacks import read_job_stack, request_stack
     from procrastinate.core.left_behind import count_left_behind, fail_left_behind, retry_left_behind
+    from procrastinate.core.limit_sweep import LimitSweep, sweep_limits
     from procrastinate.core.limits import (
         LimitDefinition,
         LimitKey,
@@ -193,6 +194,7 @@ __all__ = [
     "LateWorker",
     "LimitDefinition",
     "LimitKey",
+    "LimitSweep",
     "LimitTerms",
     "LineSweep",
     "LogLine",
@@ -349,6 +351,7 @@ __all__ = [
     "show_limit",
     "start_waiting",
     "stop_waiting",
+    "sweep_limits",
     "sweep_lines",
     "sweep_parked_jobs",
     "sweep_unique_keys",

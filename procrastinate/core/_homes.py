@@ -101,6 +101,10 @@ _MODULES = {
         "fail_left_behind",
         "retry_left_behind",
     ),
+    "limit_sweep": (
+        "LimitSweep",
+        "sweep_limits",
+    ),
     "limits": (
         "LimitDefinition",
         "LimitKey",

@@ -18,12 +18,14 @@ from procrastinate.core.tables import (
     DOING,
     TODO,
     due_at,
+    hold_offs,
     is_in_line,
     is_parked,
     is_ready,
     is_ready_in_any_queue,
     is_upcoming,
     jobs,
+    starts,
     waits_for_others,
     workflows,
 )
@@ -116,6 +118,8 @@ class Unswept:
     resumed:
         Whether jobs without a lock are parked for no reason any more. Their queue is open, and if they have a limit, a
         worker serves it. Only the first thousand parked jobs count.
+    starts:
+        Whether there are starts that rates count, or hold-offs.
     """
 
     lines: bool
@@ -123,6 +127,7 @@ class Unswept:
     orphaned: bool
     parked: bool
     resumed: bool
+    starts: bool
 
 
 def _is_resumed() -> sa.ColumnElement[bool]:
@@ -130,6 +135,13 @@ def _is_resumed() -> sa.ColumnElement[bool]:
     parked = sa.select(*columns).where(is_parked(), jobs.c.lock.is_(None)).order_by(*_BY_PRIORITY)
     first = parked.limit(sa.literal_column("1000")).subquery("first_parked")
     return sa.select(first.c.id).where(is_open(first), may_have_slot(first)).exists()
+
+
+def _has_starts() -> sa.ColumnElement[bool]:
+    """Select whether limits have left rows. The order is that of an index, at whose beginning no dead rows gather."""
+    start = sa.select(starts.c.id).order_by(starts.c.limit_name, starts.c.at).limit(1)
+    hold_off = sa.select(hold_offs.c.limit_name).order_by(hold_offs.c.limit_name, hold_offs.c.limit_key).limit(1)
+    return sa.or_(start.scalar_subquery().is_not(None), hold_off.scalar_subquery().is_not(None))
 
 
 _UNSWEPT = prepared(
@@ -142,6 +154,7 @@ _UNSWEPT = prepared(
         sa.select(jobs.c.id).where(jobs.c.status == DOING, is_orphaned(jobs)).exists().label("orphaned"),
         _first(is_parked(), jobs.c.lock, *_BY_PRIORITY).label("parked"),
         _is_resumed().label("resumed"),
+        _has_starts().label("starts"),
     )
 )
 

@@ -434,6 +434,10 @@ class WorkerOperations(OperationCalls):
         """Open the limits that have room and jobs in line, a few keys per call."""
         return await self.connector.run_async(core.sweep_lines, start=start)
 
+    async def sweep_limits(self, after: str | None = None) -> core.LimitSweep:
+        """Delete starts and hold-offs that have no effect any more, a bounded number per call."""
+        return await self.connector.run_async(core.sweep_limits, after=after)
+
     async def sweep_workflows(
         self, *, after_step: int | None = None, after_group: int | None = None
     ) -> core.WorkflowSweep:

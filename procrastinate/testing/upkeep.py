@@ -82,6 +82,7 @@ def find_unswept(tables: Tables) -> core.Unswept:
         orphaned=bool(_orphaned(tables)),
         parked=bool(tables.where(tables.is_parked)),
         resumed=bool(tables.where(lambda row: is_resumed(tables, row))),
+        starts=False,
     )
 
 

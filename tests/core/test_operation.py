@@ -30,6 +30,7 @@ NEED_A_TRANSACTION = {
     "free_unique_key",
     "hold_off",
     "hold_off_key_of",
+    "sweep_limits",
     "sweep_workflows",
 }
 

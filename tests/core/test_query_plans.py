@@ -302,7 +302,8 @@ def test_a_look_whether_there_is_work(full: sa.Connection, queues: list[str] | N
 
 def test_a_look_for_what_needs_a_sweep(full: sa.Connection) -> None:
     """However many workflows have ended, it reads one of them. It reads what workers run."""
-    check(explain(full, core.find_unswept), reads=set(), buffers=60, small={"procrastinate_workflows"})
+    small = {"procrastinate_workflows", "procrastinate_starts", "procrastinate_hold_offs"}
+    check(explain(full, core.find_unswept), reads=set(), buffers=60, small=small)
 
 
 def test_a_promotion(full: sa.Connection) -> None:

@@ -33,7 +33,9 @@ PART_OF_ANOTHER = {
 }  # fmt: skip
 ONLY_INSERTS = {"sweep_lines"}
 """They append to a table of this project that has no row of a user."""
-OWN_STATISTICS = {"record_runs", "roll_up_statistics", "keep_task_list", "write_reports", "sweep_unique_keys"}
+OWN_STATISTICS = {
+    "record_runs", "roll_up_statistics", "keep_task_list", "write_reports", "sweep_unique_keys", "sweep_limits",
+}  # fmt: skip
 """A worker goes on without them."""
 ONE_ROW = {
     "begin_cancel", "send_signal", "defer_job", "defer_job_or_skip", "defer_tick", "cancel_job", "finish_job_by_id",

@@ -1,4 +1,4 @@
-"""Free the parked jobs, the lines of limits and the steps of workflows that no other event frees."""
+"""Free the parked jobs, the lines of limits and the steps of workflows that no other event frees, and clean up."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from procrastinate.core import Unswept
 from procrastinate.manager import JobManager
 from procrastinate.worker.services.limit_definer import LimitDefiner
 
-_PAUSE_OF_WORKFLOWS = 60.0
-"""Seconds between the beginnings of two rounds."""
+_PAUSE = 60.0
+"""Seconds between the beginnings of two rounds through the workflows, and through what limits leave behind."""
 _STEP = 1000
 """Number of jobs that one statement changes at most."""
 
@@ -39,6 +39,8 @@ class Sweeper:
         self._lines_to: tuple[str, str] | None = None
         self._workflows_to: tuple[int | None, int | None] = (None, None)
         self._workflows_at = -math.inf
+        self._limits_to: str | None = None
+        self._limits_at = -math.inf
 
     async def sweep(self, unswept: Unswept) -> None:
         """Sweep the next parts of what there is to sweep.
@@ -57,6 +59,8 @@ class Sweeper:
             await self._sweep_lines()
         if unswept.workflows:
             await self._sweep_workflows()
+        if unswept.starts:
+            await self._sweep_limits()
 
     async def _unpark(self) -> None:
         """Free the jobs that were parked because of their queue.
@@ -78,7 +82,7 @@ class Sweeper:
         step, group = self._workflows_to
         begins = step is None and group is None
         now = time.monotonic()
-        if begins and now - self._workflows_at < _PAUSE_OF_WORKFLOWS:
+        if begins and now - self._workflows_at < _PAUSE:
             return
         if begins:
             self._workflows_at = now
@@ -91,6 +95,14 @@ class Sweeper:
                 ", ".join(map(str, sweep.stranded)),
                 extra={"action": "steps_stranded", "job_ids": list(sweep.stranded)},
             )
+
+    async def _sweep_limits(self) -> None:
+        now = time.monotonic()
+        if self._limits_to is None and now - self._limits_at < _PAUSE:
+            return
+        if self._limits_to is None:
+            self._limits_at = now
+        self._limits_to = (await self._manager.sweep_limits(after=self._limits_to)).reached
 
     def _report(self, undefined: Iterable[str]) -> None:
         for name in sorted(undefined):
