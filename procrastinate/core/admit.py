@@ -25,6 +25,7 @@ from procrastinate.core.lines import KEYS_AT_ONCE, Held, Lines, read_held, with_
 from procrastinate.core.lock_timeouts import end_when_left_alone
 from procrastinate.core.lowering import take_slots_back
 from procrastinate.core.operation_marks import atomic
+from procrastinate.core.pauses import is_open
 from procrastinate.core.promote import lock_holders, turn_taken
 from procrastinate.core.rates import (
     ALL_RATES,
@@ -38,7 +39,7 @@ from procrastinate.core.rates import (
     seconds_to_next_window,
     take_open_windows,
 )
-from procrastinate.core.served_queues import served_queues
+from procrastinate.core.served_queues import may_have_slot, served_queues
 from procrastinate.core.share import KeyState, LimitTerms, Shares, share_out
 from procrastinate.core.tables import (
     UNDECIDED,
@@ -190,13 +191,16 @@ _TAKE_OPENINGS = _take_openings()
 
 
 def _unpark() -> sa.Update:
-    """Let the next job of each free lock be looked at. For a lock that has a holder, the holder will do it."""
+    """Let the next job of each free lock be looked at. For a lock that has a holder, the holder will do it.
+
+    A job that would be parked again because of its queue is passed over. The lock would be looked at without end.
+    """
     freed = sa.func.unnest(array_param("locks", sa.Text())).table_valued("lock", name="freed").render_derived()
     holder, waiting = jobs.alias("holder"), jobs.alias("waiting")
     is_held = sa.select(holder.c.id).where(holder.c.lock == freed.c.lock, holds_lock(holder)).exists()
     head = (
         sa.select(waiting.c.id)
-        .where(waiting.c.lock == freed.c.lock, is_parked(waiting))
+        .where(waiting.c.lock == freed.c.lock, is_parked(waiting), is_open(waiting), may_have_slot(waiting))
         .order_by(waiting.c.priority.desc(), waiting.c.id)
         .limit(1)
         .with_for_update(skip_locked=True)

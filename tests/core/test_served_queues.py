@@ -147,6 +147,35 @@ def test_a_job_goes_on_when_a_worker_serves_its_queue(connection: sa.Connection,
     assert unpark() == [Readiness.PROMOTED]
 
 
+@pytest.mark.parametrize("is_paused", [False, True], ids=["no worker", "paused"])
+def test_jobs_with_a_lock_are_not_looked_at_again_and_again(connection: sa.Connection, is_paused: bool) -> None:
+    core.define_limits(connection, [LIMITS["concurrency"]])
+    worker_id = register(connection, *(() if is_paused else ("a",)))
+    paused = ["b"] if is_paused else []
+    if is_paused:
+        core.pause_queue(connection, "b")
+
+    def look() -> bool:
+        promotion = core.promote_jobs(connection, paused=paused)
+        with connection.engine.begin() as other:
+            return core.admit_jobs(other, paused=paused).again or promotion.again
+
+    holder = core.defer_job(connection, new_job(queue_name="a", lock="x"))
+    assert holder is not None
+    core.promote_jobs(connection)
+    assert [job.id for job in core.fetch_jobs(connection, worker_id=worker_id, limit=1, queues=["a"])] == [holder]
+    waiting = defer(connection, "b", 2, lock="x")
+    while look():
+        pass
+    assert readiness(connection, *waiting) == [Readiness.PARKED] * 2
+    core.finish_jobs(connection, [FinishedJob(id=holder, attempts=0, status=Status.SUCCEEDED)], worker_id=worker_id)
+    for _ in range(5):
+        look()
+    assert not look()
+    assert query(connection, "SELECT * FROM procrastinate_openings") == []
+    assert readiness(connection, *waiting) == [Readiness.PARKED] * 2
+
+
 @pytest.mark.parametrize("others", [(), ("b", "c")], ids=["all queues", "that queue"])
 def test_a_job_keeps_its_slot_while_a_worker_serves_its_queue(
     connection: sa.Connection, others: tuple[str, ...]
