@@ -15,7 +15,6 @@ from procrastinate import exceptions
 from procrastinate._checks.amounts import read_count, read_finite, read_optional_seconds
 from procrastinate._checks.names import check_lock, check_name, check_priority, lock_text
 from procrastinate._checks.times import UTC_MAX, TooFarAway, as_timedelta, from_now, require_aware
-from procrastinate._checks.zones import check_attached
 from procrastinate._job import Job
 from procrastinate.types import TimeDeltaParams
 
@@ -55,8 +54,6 @@ class RetryDecision:
         if retry_at is not None and retry_in is not None:
             raise ValueError("Give retry_at or retry_in, not both")
         require_aware("retry_at", retry_at)
-        if retry_at is not None:
-            check_attached("retry_at", retry_at)
         if priority is not None:
             check_priority(priority)
         if queue is not None:

@@ -7,6 +7,7 @@ import datetime
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
+from procrastinate._checks.zones import check_attached
 from procrastinate.types import TimeDeltaParams
 
 Clock: TypeAlias = Callable[[], datetime.datetime]
@@ -71,12 +72,13 @@ def from_now(name: str, delta: TimeDeltaParams | datetime.timedelta) -> datetime
 
 
 def require_aware(name: str, value: Any) -> None:
-    """Check that a value is an aware datetime or ``None``.
+    """Check that a value is an aware datetime, in a zone that is attached to it as it should be, or ``None``.
 
     Raises
     ------
     TypeError, ValueError
-        The value is not a datetime, or is naive. The message names the argument and shows how to make it aware.
+        The value is not a datetime, is naive, or has a pytz zone as ``tzinfo=``. The message names the argument and
+        shows how to write it.
     """
     if value is None:
         return
@@ -87,3 +89,4 @@ def require_aware(name: str, value: Any) -> None:
             f"{name} must be an aware datetime, not {value!r}: "
             f"give it a time zone, as in {name}=datetime.datetime(..., tzinfo=datetime.timezone.utc)"
         )
+    check_attached(name, value)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from procrastinate._checks.names import check_name
-from procrastinate._checks.times import require_aware
+from procrastinate._checks.times import from_now, require_aware
 from procrastinate._pages import page
 from procrastinate.from_celery import canvas
 from procrastinate.from_celery.exceptions import NotSupported
@@ -187,12 +187,17 @@ def refuse_assignment(name: str) -> None:
 
 
 def read_expires(expires: Any) -> datetime.datetime | None:
-    """Return the end of a duration from now, in seconds or as a timedelta; or the aware datetime that was given."""
+    """Return the end of a duration from now, in seconds or as a timedelta; or the aware datetime that was given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is none of these, is naive, or ends after the last possible datetime.
+    """
     if isinstance(expires, datetime.datetime) or expires is None:
         require_aware("expires", expires)
         return expires
-    duration = expires if isinstance(expires, datetime.timedelta) else datetime.timedelta(seconds=expires)
-    return datetime.datetime.now(datetime.UTC) + duration
+    return from_now("expires", expires if isinstance(expires, datetime.timedelta) else {"seconds": expires})
 
 
 _DECLARED = frozenset(field.name for field in dataclasses.fields(TaskOptions)) - {"name"}

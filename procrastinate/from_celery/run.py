@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from procrastinate._checks.times import utcnow
 from procrastinate._functions.kinds import is_async_callable
 from procrastinate.exceptions import JobAborted
 from procrastinate.from_celery.exceptions import Ignore, Retry
@@ -49,7 +49,7 @@ def _async_run(task: CeleryTask) -> Callable[..., Any]:
 
 def _read(arguments: dict[str, Any]) -> StoredCall:
     call = StoredCall.from_arguments(**arguments)
-    if call.expires is not None and call.expires <= datetime.datetime.now(datetime.UTC):
+    if call.expires is not None and call.expires <= utcnow():
         raise JobAborted(f"The job has expired at {call.expires.isoformat()}")
     return call
 

@@ -19,7 +19,7 @@ from starlette.background import BackgroundTask
 from procrastinate import App, Limit, Rate, exceptions
 from procrastinate.contrib import celery as stand_ins
 from procrastinate.contrib.celery import CeleryTasks, Ignore, MaxRetriesExceededError, NotSupported
-from procrastinate.testing import InMemoryConnector
+from procrastinate.testing import InMemoryConnector, Jobs
 
 
 @pytest.fixture
@@ -264,6 +264,27 @@ def test_an_expired_job_does_not_start(tasks: CeleryTasks, connector: InMemoryCo
     run_worker(tasks)
     assert [job["status"] for job in connector.jobs.values()] == ["succeeded", "aborted"]
     assert result.state == "REVOKED"
+
+
+def test_a_job_expires_by_the_clock_of_a_test(tasks: CeleryTasks, connector: InMemoryConnector) -> None:
+    @tasks.task
+    def note() -> None: ...
+
+    with Jobs(tasks.app) as jobs:
+        note.apply_async(expires=3600)
+        note.apply_async(expires=10_800)
+        jobs.advance(hours=2)
+        records = jobs.run(raise_errors=False)
+    assert [record.status for record in records] == ["aborted", "succeeded"]
+
+
+@pytest.mark.parametrize("expires", [float("inf"), 10**12, "tomorrow", float("nan")])
+def test_a_duration_that_does_not_end_is_refused_by_name(tasks: CeleryTasks, expires: Any) -> None:
+    @tasks.task
+    def note() -> None: ...
+
+    with pytest.raises((TypeError, ValueError), match="expires="):
+        note.apply_async(expires=expires)
 
 
 def test_self_retry_runs_the_job_again_and_then_raises_its_error(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import zoneinfo
+from collections.abc import Callable
 from typing import Any
 
 import dateutil.tz
@@ -12,7 +13,10 @@ import pytz
 
 from procrastinate._checks.zones import as_timezone
 from procrastinate.app import App
+from procrastinate.from_celery.options import read_expires
+from procrastinate.jobs import Job
 from procrastinate.retry import RetryDecision
+from procrastinate.testing.clock import Clock
 
 PARIS = zoneinfo.ZoneInfo("Europe/Paris")
 SUMMER = datetime.datetime(2026, 7, 1, 12, tzinfo=datetime.UTC)
@@ -79,6 +83,20 @@ def test_a_schedule_in_local_mean_time_is_refused_with_the_way_to_write_it(app: 
         task.configure(schedule_at=attached)
     with pytest.raises(ValueError, match="retry_at="):
         RetryDecision(retry_at=attached)
+
+
+def test_any_time_of_a_program_is_refused_in_local_mean_time(app: App) -> None:
+    attached = datetime.datetime(2026, 7, 1, 8, tzinfo=pytz.timezone("Europe/Paris"))
+    ways: list[Callable[[], Any]] = [
+        lambda: app.job_manager.retry_job_by_id(1, attached),
+        lambda: app.queues.pause("mail", until=attached),
+        lambda: Job(queue="mail", lock=None, queueing_lock=None, task_name="later", scheduled_at=attached),
+        lambda: read_expires(attached),
+        lambda: Clock().freeze(attached),
+    ]
+    for way in ways:
+        with pytest.raises(ValueError, match=r"is in local mean time.*zoneinfo\.ZoneInfo\('Europe/Paris'\)"):
+            way()
 
 
 @pytest.mark.parametrize("value", [datetime.date(2026, 7, 1), datetime.datetime(2026, 7, 1), "2026-07-01", 0])
