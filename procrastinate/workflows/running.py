@@ -36,6 +36,7 @@ class RunningStep:
     def add(
         self,
         task: TaskLike,
+        /,
         *positional: Never,
         after: Iterable[Parent] = (),
         needs: Needs = "success",
@@ -72,6 +73,7 @@ class RunningStep:
     async def add_async(
         self,
         task: TaskLike,
+        /,
         *positional: Never,
         after: Iterable[Parent] = (),
         needs: Needs = "success",

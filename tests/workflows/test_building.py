@@ -225,3 +225,22 @@ def test_an_argument_of_a_step_may_have_the_name_of_a_parameter_of_add(app: App,
     assert [step._node.call.arguments for step in steps] == [{name: 1}, {name: 1}]
     for on_end in (wf.on_success, wf.on_failure, wf.on_end):
         on_end(task, **{name: 1})
+
+
+@pytest.mark.parametrize("name", ["self", "task", "positional", "arguments"])
+async def test_an_argument_of_a_step_that_a_step_adds_may_have_the_name_of_a_parameter_of_add(
+    app: App, name: str
+) -> None:
+    added: list[Any] = []
+    task = app.task(name="any")(lambda **kwargs: None)
+
+    @app.task(name="crawl", pass_context=True)
+    async def crawl(context: JobContext) -> None:
+        added.append(context.workflow.add(task, **{name: 1}))
+        added.append(await context.workflow.add_async(task, **{name: 1}))
+
+    wf = app.workflow("import")
+    wf.add(crawl)
+    await wf.defer_async()
+    await app.run_worker_async(wait=False, install_signal_handlers=False)
+    assert [step._node.call.arguments for step in added] == [{name: 1}, {name: 1}]
