@@ -8,24 +8,32 @@ import sys
 import threading
 import time
 
+from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from procrastinate.adapters.standalone import SQLAlchemyConnector
 from procrastinate.adapters.standalone.pools import SyncRunner
+from procrastinate.connector import BaseConnector
+from tests.database import libpq_url
 from tests.standalone.operations import backend_pid
 
 
 def main(database_url: str) -> None:
     """Compare the server processes of parent and child."""
-    connector = SQLAlchemyConnector(database_url)
+    for connector in (SQLAlchemyConnector(database_url), WorkerConnector(libpq_url(database_url))):
+        fork_with(connector)
+    fork_while_another_thread_opens(database_url)
+
+
+def fork_with(connector: BaseConnector) -> None:
+    """Use the connector in a child, and then in its parent."""
     connector.open()
     before = connector.run(backend_pid)
     child = os.fork()
     if child == 0:
         os._exit(0 if connector.run(backend_pid) != before else 1)
     _, status = os.waitpid(child, 0)
-    assert status == 0, "the child spoke on its parent's connection"
-    assert connector.run(backend_pid) == before, "the child closed its parent's connection"
+    assert status == 0, f"the child of {connector} spoke on the connection of its parent"
+    assert connector.run(backend_pid) == before, f"the child closed {connector} of its parent"
     connector.close()
-    fork_while_another_thread_opens(database_url)
 
 
 def fork_while_another_thread_opens(database_url: str) -> None:

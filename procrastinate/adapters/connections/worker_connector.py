@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
@@ -65,6 +66,7 @@ class WorkerConnector(TakesUserConnections):
                 lambda asked: long_lived(elsewhere(asked, listen_connect_args))
             )
         self._sync: EngineRunner | None = None
+        self._process: int | None = None
         self._async: AsyncEngineRunner | None = None
 
     def __repr__(self) -> str:
@@ -74,9 +76,20 @@ class WorkerConnector(TakesUserConnections):
         """Open for synchronous use. A worker makes its own engines and accepts no pool."""
         _refuse_engine(pool)
         if self._sync is None:
-            engine = psycopg_engine(self._connect_args, pool_size=_SYNC_CONNECTIONS, **_OPTIONS)
-            answer_timeout.watch_connections(engine)
-            self._sync = EngineRunner(engine, owned=True, pinned=True)
+            self._sync, self._process = self._make_sync(), os.getpid()
+
+    def _make_sync(self) -> EngineRunner:
+        engine = psycopg_engine(self._connect_args, pool_size=_SYNC_CONNECTIONS, **_OPTIONS)
+        answer_timeout.watch_connections(engine)
+        return EngineRunner(engine, owned=True, pinned=True)
+
+    def _sync_runner(self) -> EngineRunner:
+        """Return the runner of this process. A process that a job forks must not use the connection of the worker."""
+        if self._sync is None:
+            raise exceptions.AppNotOpen
+        if self._process != os.getpid():
+            self._sync, self._process = self._make_sync(), os.getpid()
+        return self._sync
 
     def close(self) -> None:
         """Close the synchronous connection."""
@@ -101,10 +114,9 @@ class WorkerConnector(TakesUserConnections):
 
     def run(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation from any thread."""
-        if self._sync is None:
-            raise exceptions.AppNotOpen
+        runner = self._sync_runner()
         with worker_observers.around_statements():
-            return answer_timeout.run(self._sync.run, operation, *args, **kwargs)
+            return answer_timeout.run(runner.run, operation, *args, **kwargs)
 
     async def run_async(self, operation: Operation[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an operation in the event loop that opened the connector."""
