@@ -25,7 +25,7 @@ from procrastinate.testing.jsonb import load_jsonb
 from procrastinate.worker import Worker, WorkerOptions, worker_options
 from procrastinate.worker.own_context import OwnContext
 from procrastinate.worker.run.job_run import JobRun
-from procrastinate.worker.run.outcome import Outcome
+from procrastinate.worker.run.outcome import Outcome, hands_over
 from procrastinate.worker.run.recorder import write_outcomes
 
 T = TypeVar("T")
@@ -292,7 +292,7 @@ class Runner:
 
 
 def _frees_something(job: Job) -> bool:
-    return job.lock is not None or job.workflow_id is not None
+    return hands_over(job) or job.workflow_id is not None
 
 
 class _CallersConnector(BaseConnector):

@@ -119,6 +119,15 @@ def test_jobs_of_a_queue_with_a_limit_run(jobs: Jobs) -> None:
     assert ran == [0, 1, 2]
 
 
+@pytest.mark.parametrize("task", ["concurrency", "total", "fair"])
+def test_the_next_job_in_line_runs_before_ready_jobs_of_a_lower_priority(jobs: Jobs, task: str) -> None:
+    for word in range(2):
+        defer(jobs, task, word, options={"priority": 5})
+    defer(jobs, "plain", "other")
+    jobs.run()
+    assert ran == [0, 1, "other"]
+
+
 def test_the_keys_of_a_fair_limit_take_turns(jobs: Jobs) -> None:
     for customer in "aaab":
         defer(jobs, "fair", customer, customer=customer)
