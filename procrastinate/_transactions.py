@@ -17,6 +17,8 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
+from procrastinate.core.tables import CHANGE_OF_JOBS
+
 Bind = sa.Engine | sa.Connection | sessionmaker[Any] | Session | scoped_session[Any]
 AsyncBind = AsyncEngine | AsyncConnection | async_sessionmaker[Any] | AsyncSession | async_scoped_session[Any]
 
@@ -53,7 +55,7 @@ def transaction_on(
 def _sync_transaction(bind: Bind, finish: Callable[[Any], None]) -> Iterator[Any]:
     with _begun(bind) as opened:
         session = None if isinstance(opened, sa.Connection) else opened
-        _require_transaction(opened if session is None else session.connection())
+        _require_transaction(opened if session is None else session.connection(bind_arguments={"clause": CHANGE_OF_JOBS}))
         yield opened
         if session is not None:
             session.flush()  # flush now, to keep the lock on the job's row short
@@ -64,7 +66,7 @@ def _sync_transaction(bind: Bind, finish: Callable[[Any], None]) -> Iterator[Any
 async def _async_transaction(bind: AsyncBind, finish: Callable[[Any], Awaitable[None]]) -> AsyncIterator[Any]:
     async with _begun_async(bind) as opened:
         session = None if isinstance(opened, AsyncConnection) else opened
-        connection = opened if session is None else await session.connection()
+        connection = opened if session is None else await session.connection(bind_arguments={"clause": CHANGE_OF_JOBS})
         await connection.run_sync(_require_transaction)
         yield opened
         if session is not None:

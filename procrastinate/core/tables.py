@@ -58,6 +58,8 @@ jobs = sa.Table(
     sa.Column("limit_weight", sa.Integer),
     sa.CheckConstraint("NOT (status = 'todo' AND abort_requested)", name="procrastinate_jobs_todo_not_aborted"),
 )
+CHANGE_OF_JOBS = sa.update(jobs)
+"""A change of jobs, for a session that chooses its engine by the statement. It is never executed."""
 
 events = sa.Table(
     "procrastinate_events",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import flask
@@ -217,3 +217,55 @@ def test_a_connection_with_options_for_the_statements_of_its_user_defers(
         on_engine.configure_task("task").defer(n=3)
         assert len(list(on_engine.job_manager.list_jobs())) == 5
     engine.dispose()
+
+
+class RoutingSession(Session):
+    """A session that reads from a replica and writes to the primary, as in the documentation of SQLAlchemy."""
+
+    primary: sa.Engine
+    replica: sa.Engine
+
+    def get_bind(self, mapper: Any = None, clause: Any = None, **options: Any) -> sa.Engine:
+        """Return the engine for a statement."""
+        return self.primary if self._flushing or isinstance(clause, sa.Update | sa.Delete) else self.replica
+
+
+@pytest.fixture
+def routing_session(engine: sa.Engine, database_url: str) -> Iterator[RoutingSession]:
+    """Yield a session whose replica refuses writes."""
+    read_only = {"options": "-c default_transaction_read_only=on"}
+    RoutingSession.primary, RoutingSession.replica = engine, sa.create_engine(database_url, connect_args=read_only)
+    with RoutingSession() as session:
+        yield session
+    RoutingSession.replica.dispose()
+
+
+def test_a_session_that_reads_from_a_replica_defers_on_the_primary(
+    app: procrastinate.App, engine: sa.Engine, routing_session: RoutingSession
+) -> None:
+    Base.metadata.create_all(engine)
+    routing_session.add(Note())
+    routing_session.flush()
+    job_id = app.configure_task("task", connection=routing_session).defer()
+    assert app.job_manager.get_job_status(job_id, connection=routing_session) == "todo"
+    assert counts(engine, "notes", "procrastinate_jobs") == [0, 0]
+    routing_session.commit()
+    assert counts(engine, "notes", "procrastinate_jobs") == [1, 1]
+
+
+def test_the_transaction_of_a_job_is_on_the_primary_of_a_session_that_reads_from_a_replica(
+    engine: sa.Engine, database_url: str, routing_session: RoutingSession
+) -> None:
+    app = procrastinate.App(connector=database_url)
+
+    @app.task(name="note", pass_context=True)
+    def note(context: procrastinate.JobContext) -> None:
+        with context.transaction(routing_session) as session:
+            session.add(Note())
+
+    Base.metadata.create_all(engine)
+    with app.open():
+        job_id = note.defer()
+        app.run_worker(wait=False, install_signal_handlers=False)
+        assert app.job_manager.get_job_status(job_id) == "succeeded"
+    assert counts(engine, "notes") == [1]

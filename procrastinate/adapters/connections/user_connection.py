@@ -25,6 +25,7 @@ from procrastinate.adapters.connections.two_phase import is_two_phase
 from procrastinate.connector import BaseConnector, Operation
 from procrastinate.core.operation_marks import is_atomic
 from procrastinate.core.session_settings import notify_nothing
+from procrastinate.core.tables import CHANGE_OF_JOBS
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -140,7 +141,7 @@ def _as_sqlalchemy(connection: Any) -> Iterator[sa.Connection]:
     if isinstance(connection, sa.Connection):
         yield _require_postgresql(connection)
     elif isinstance(connection, _kinds().sync_sessions):
-        yield _require_postgresql(connection.connection())
+        yield _require_postgresql(connection.connection(bind_arguments={"clause": CHANGE_OF_JOBS}))
     elif isinstance(connection, psycopg.Connection) or _is_psycopg2(connection):
         with borrow(connection) as borrowed:
             yield borrowed
@@ -150,11 +151,13 @@ def _as_sqlalchemy(connection: Any) -> Iterator[sa.Connection]:
 
 async def _as_async_sqlalchemy(connection: Any) -> AsyncConnection:
     if isinstance(connection, _kinds().async_sessions):
-        connection = await connection.connection()
+        connection = await connection.connection(bind_arguments={"clause": CHANGE_OF_JOBS})
     if not isinstance(connection, _kinds().async_connection):
         raise _wrong_kind(connection)
     checked: AsyncConnection = _require_postgresql(connection)
     return checked
+
+
 
 
 def _require_postgresql(connection: Any) -> Any:
