@@ -8,6 +8,7 @@ import re
 import shlex
 from typing import Any
 
+from procrastinate._checks.names import find_fault
 from procrastinate.core.defaults import LARGEST_ID
 from procrastinate.core.inspection import JobSearch, JobState
 from procrastinate.core.inspection.states import WALKS
@@ -93,12 +94,13 @@ def _split(text: str) -> list[str]:
 
 
 def _json_value(text: str) -> Any:
-    """Return the text as a JSON value, or itself: ``42``, ``true``, ``ada``."""
+    """Return the text as a JSON value, or itself: ``42``, ``true``, ``ada``. No argument is ``NaN`` or ``1e999``."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    return value if isinstance(value, (int, float, str, bool)) or value is None else text
+    is_plain = isinstance(value, (int, float, str, bool)) or value is None
+    return value if is_plain and find_fault(value) is None else text
 
 
 def _merge(arguments: dict[str, Any], path: list[str], value: Any) -> None:

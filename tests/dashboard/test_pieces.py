@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import importlib.resources
+import json
 import re
 import socket
 import threading
@@ -97,6 +98,8 @@ def test_a_change_must_come_from_the_page_itself(headers: dict[str, str], is_ref
         ("args.order:42", JobSearch(args='{"order": 42}')),
         ("args.user.name:ada args.user.is:true", JobSearch(args='{"user": {"name": "ada", "is": true}}')),
         ("error:TimeoutError invoice", JobSearch(error="TimeoutError", word="invoice")),
+        ("args.a:NaN args.b:-Infinity args.c:1e999", JobSearch(args='{"a": "NaN", "b": "-Infinity", "c": "1e999"}')),
+        (r"""args.a:'"\ud800"'""", JobSearch(args=json.dumps({"a": r'"\ud800"'}))),
         ("'open quotation", JobSearch(word="'open")),
         ("http://x", JobSearch(word="http://x")),
     ],
