@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from procrastinate.calls import Call
@@ -26,6 +26,14 @@ class HasStep(Protocol):
 
     def as_step(self, /, *args: Any, **kwargs: Any) -> Call[Any]:
         """Return the call of the task with these arguments."""
+
+
+@runtime_checkable
+class MakesCalls(Protocol):
+    """A backend of a framework that makes the calls of its tasks. A task may be declared for another backend."""
+
+    def call_of(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call[Any]:
+        """Return the call of a task with these arguments."""
 
 
 RULES = {"success": Rule.SUCCESS, "end": Rule.END}
@@ -122,7 +130,16 @@ def _as_call(task: Any, arguments: Mapping[str, Any]) -> Call[Any]:
         return task.call(**arguments)
     if isinstance(task, HasStep):
         return task.as_step(**arguments)
+    if (backend := _backend_of(task)) is not None:
+        return backend.call_of(task, (), arguments)
     raise InvalidWorkflow(f"{task!r} is no task: add a task, or a call of one")
+
+
+def _backend_of(task: Any) -> MakesCalls | None:
+    """Return the backend that makes the calls of a task, or ``None`` if there is none."""
+    get_backend = getattr(task, "get_backend", None)
+    backend = get_backend() if callable(get_backend) else None
+    return backend if isinstance(backend, MakesCalls) else None
 
 
 def make_job(name: str, call: Call[Any], arguments: dict[str, Any], places: list[Place], *, waits: bool) -> Job:

@@ -687,6 +687,22 @@ def test_a_task_is_a_step_and_takes_the_values_of_others() -> None:
     assert tasks.total.get_result(str(last.job_id)).return_value == 21
 
 
+def test_a_task_that_is_declared_on_another_backend_is_a_step_on_this_queues() -> None:
+    with backends(default=DUMMY, queue={}):
+        declared = tasks.task(tasks.add.func)
+        assert not hasattr(declared, "as_step")
+        wf = app.workflow("sums")
+        first = wf.add(declared.using(backend="queue"), a=1, b=2)
+        last = wf.add(declared.using(backend="queue"), a=first.value, b=4)
+        wf.defer()
+        run_worker()
+        assert app.job_manager.get_result(int(last.job_id or 0)).value == 7
+        with pytest.raises(exceptions.InvalidWorkflow, match="is no task"):
+            app.workflow("other").add(declared, a=1, b=2)
+        with pytest.raises(exceptions.InvalidWorkflow, match="its backend 'default' does not store jobs in this queue"):
+            tasks.add.using(backend="default").as_step(1)
+
+
 def test_a_rollback_of_an_atomic_block_leaves_nothing_of_a_workflow() -> None:
     with transaction.atomic():
         wf, _ = _adds_up()

@@ -90,9 +90,13 @@ class ProcrastinateTask(framework.Task):  # type: ignore[misc]
         Raises
         ------
         InvalidWorkflow
-            The task's backend stores its jobs in another database than that of the project's app.
+            The backend of the task is none of this queue, or stores its jobs in another database than the app.
         """
-        backend: ProcrastinateBackend = self.get_backend()
+        backend = self.get_backend()
+        if not isinstance(backend, ProcrastinateBackend):
+            raise exceptions.InvalidWorkflow(
+                f"Task {self.module_path} is no step: its backend {self.backend!r} does not store jobs in this queue"
+            )
         return backend.call_of(self, args, kwargs)
 
 
@@ -332,7 +336,8 @@ def _conflict_options(task: Any, options: BackendOptions) -> ConfigureTaskOption
     if unique is None and queueing_lock is None and on_conflict is None:
         unique = options.unique
     if unique is not None:
-        return {"unique": dataclasses.replace(unique, by=_of_call(unique.by))}
+        by = _of_call(unique.by)
+        return {"unique": unique if by is unique.by else dataclasses.replace(unique, by=by)}
     return {
         "queueing_lock": _of_call(queueing_lock or options.queueing_lock),
         "on_conflict": on_conflict or options.on_conflict,
