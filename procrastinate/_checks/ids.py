@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 from procrastinate.core.defaults import LARGEST_ID
@@ -14,7 +15,7 @@ def asked_id(value: Any) -> int:
     """Return the id that is asked for, or one that no row has if no row can have this one.
 
     PostgreSQL refuses a number beyond 64 bits and a text that is no number. The error would end the transaction of the
-    caller, who expects to hear that there is no such row.
+    caller, who expects to hear that there is no such row. Integers of numpy are ids, too.
 
     Raises
     ------
@@ -26,6 +27,22 @@ def asked_id(value: Any) -> int:
     if isinstance(value, str):
         digits = value.removeprefix("-")
         value = int(value) if digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS else _NO_ROW
-    if not isinstance(value, int) or isinstance(value, bool):
+    number = _read(value)
+    return number if -LARGEST_ID <= number <= LARGEST_ID else _NO_ROW
+
+
+def asked_place(value: Any) -> int:
+    """Return the id after or before which a list goes on, or the end of all ids if it lies beyond them.
+
+    Raises
+    ------
+    TypeError
+        The value is no whole number.
+    """
+    return max(-LARGEST_ID, min(_read(value), LARGEST_ID))
+
+
+def _read(value: Any) -> int:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         raise TypeError(f"An id must be a whole number, not {value!r}")
-    return value if -LARGEST_ID <= value <= LARGEST_ID else _NO_ROW
+    return int(value)

@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql
 
 from procrastinate.core.arrays import array_param, is_not_set_aside, is_one_of
 from procrastinate.core.create_workflows import NEVER, append_arrivals, call_workers
+from procrastinate.core.criteria import is_possible
 from procrastinate.core.enums import Status
 from procrastinate.core.operation_marks import atomic, finds_first_row_of
 from procrastinate.core.tables import (
@@ -226,10 +227,13 @@ def send_signal(connection: sa.Connection, workflow_id: int, name: str, *, paylo
     -------
     False if the signal has come already, its time is over, or it does not exist.
     """
+    if not is_possible(name):
+        return False
     values = {"of_workflow": workflow_id, "name": name, "payload": payload}
     return connection.execute(_SIGNAL, values).scalar_one_or_none() is not None
 
 
 def has_signal(connection: sa.Connection, workflow_id: int, name: str) -> bool:
     """Return true if the workflow has a signal of this name, in whatever state."""
-    return connection.execute(_HAS_SIGNAL, {"of_workflow": workflow_id, "name": name}).first() is not None
+    values = {"of_workflow": workflow_id, "name": name}
+    return is_possible(name) and connection.execute(_HAS_SIGNAL, values).first() is not None

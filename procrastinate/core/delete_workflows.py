@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.core.arrays import array_param, is_not_set_aside, is_one_of
+from procrastinate.core.criteria import is_possible
 from procrastinate.core.enums import Status
 from procrastinate.core.operation_marks import atomic, finds_first_row_of
 from procrastinate.core.read_workflows import state_of_main
@@ -57,7 +58,10 @@ def _old(
         .with_for_update(of=workflows, skip_locked=True)
         .params(set_aside=list(set_aside))
     )
-    return statement if queue_name is None else statement.where(~_has_member(jobs.c.queue_name != queue_name))
+    if queue_name is None:
+        return statement
+    is_whole = ~_has_member(jobs.c.queue_name != queue_name) if is_possible(queue_name) else sa.false()
+    return statement.where(is_whole)
 
 
 _MEMBERS = (

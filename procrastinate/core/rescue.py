@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from procrastinate import exceptions
 from procrastinate.core.arguments import shown
 from procrastinate.core.arrays import array_param, is_not_set_aside
+from procrastinate.core.criteria import equals
 from procrastinate.core.dead_workers import is_orphaned, is_silent
 from procrastinate.core.enums import EventType, Status
 from procrastinate.core.fetch import LARGEST_EXTRA, STORED_COLUMNS, stored_job
@@ -68,9 +69,9 @@ def _list_doing(
 ) -> list[StoredJob]:
     statement = sa.select(*STORED_COLUMNS).where(jobs.c.status == DOING, condition).order_by(jobs.c.id)
     if queue_name is not None:
-        statement = statement.where(jobs.c.queue_name == queue_name)
+        statement = statement.where(equals(jobs.c.queue_name, queue_name))
     if task_name is not None:
-        statement = statement.where(jobs.c.task_name == task_name)
+        statement = statement.where(equals(jobs.c.task_name, task_name))
     return [stored_job(row) for row in connection.execute(statement)]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.core.arrays import is_not_set_aside, is_one_of
+from procrastinate.core.criteria import equals
 from procrastinate.core.enums import Status
 from procrastinate.core.operation_marks import atomic, finds_first_row_of
 from procrastinate.core.tables import jobs, metadata, status_literal
@@ -73,7 +74,7 @@ def delete_finished_part(
     window = _LOOKED_AT if after is None else after.window
     seen = old.add_columns(jobs.c.queue_name).limit(limit * window).cte("seen")
     of_queue = sa.select(jobs.c.id).where(
-        is_one_of(jobs.c.id, sa.select(seen.c.id).where(seen.c.queue_name == queue_name).limit(limit))
+        is_one_of(jobs.c.id, sa.select(seen.c.id).where(equals(seen.c.queue_name, queue_name)).limit(limit))
     )
     return _past(after, _delete(connection, _locked(of_queue), limit, seen, window))
 
@@ -91,7 +92,7 @@ def first_finished_job(
     """Return the id of the job that :func:`delete_finished_part` would delete first, or ``None``."""
     old = _old_jobs(older_than, statuses, after, set_aside)
     if queue_name is not None:
-        old = old.where(jobs.c.queue_name == queue_name)
+        old = old.where(equals(jobs.c.queue_name, queue_name))
     return connection.execute(_locked(old.limit(1))).scalars().first()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.core.arguments import readable_result
+from procrastinate.core.criteria import is_possible
 from procrastinate.core.tables import dependencies, jobs, results, workflows
 from procrastinate.core.workflow_rows import GroupKind, Rule
 
@@ -101,4 +102,6 @@ _BY_NAME = (
 
 def read_step_value(connection: sa.Connection, group_id: int, step: str) -> str | None:
     """Return the result of the first step with this name in the workflow of a group, as JSON text."""
+    if not is_possible(step):
+        return None
     return connection.execute(_BY_NAME, {"group_id": group_id, "step": step}).scalar_one_or_none()

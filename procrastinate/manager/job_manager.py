@@ -10,11 +10,11 @@ from typing import Any, Protocol, TypeVar
 
 from procrastinate import core, exceptions
 from procrastinate._checks.ids import asked_id
-from procrastinate._checks.times import require_aware
 from procrastinate._job import Job
 from procrastinate._text.logs import Seldom, get_logger
 from procrastinate.connector import BaseConnector
 from procrastinate.core.channels import Notification, channels_for, parse_notification
+from procrastinate.core.defaults import LONGEST
 from procrastinate.core.enums import Status
 from procrastinate.core.tables import QUEUEING_LOCK_CONSTRAINT
 from procrastinate.defer_hooks import Hooks
@@ -28,6 +28,7 @@ from procrastinate.manager.waiting import Waiter
 from procrastinate.manager.worker_calls import WorkerOperations
 from procrastinate.manager.workflow_calls import WorkflowOperations
 from procrastinate.results import Result, to_result
+from procrastinate.retry import RetryDecision
 
 __all__ = ["QUEUEING_LOCK_CONSTRAINT", "JobManager", "NotificationCallback"]
 
@@ -130,6 +131,8 @@ class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, ReportCall
         ------
         JobNotRetriable
             The job does not exist, is neither failed nor running, or was spared.
+        InvalidJob, ValueError
+            The priority, the queue or the lock cannot be stored, or ``retry_at`` is naive.
         """
         changes = _retry_changes(retry_at, priority, queue, lock)
         _require_retried(
@@ -284,7 +287,7 @@ class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, ReportCall
                 DeprecationWarning,
                 stacklevel=2,
             )
-            operation = functools.partial(core.list_jobs_started_before, seconds=nb_seconds)
+            operation = functools.partial(core.list_jobs_started_before, seconds=_at_most_a_century(nb_seconds))
         else:
             operation = functools.partial(core.list_stalled_jobs, seconds_since_heartbeat=seconds_since_heartbeat)
         stored = await self._run_async(connection, operation, queue_name=queue, task_name=task_name)
@@ -327,7 +330,7 @@ class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, ReportCall
             Status.ABORTED: include_aborted,
         }
         old: dict[str, Any] = {
-            "older_than": datetime.timedelta(hours=nb_hours),
+            "older_than": datetime.timedelta(seconds=_at_most_a_century(nb_hours * 3600)),
             "statuses": [status for status, included in choice.items() if included],
             "queue_name": queue,
         }
@@ -407,6 +410,11 @@ _malformed = Seldom(
 )
 
 
+def _at_most_a_century(seconds: float) -> float:
+    """Return an age that PostgreSQL can subtract from the time: no job is older than a hundred years."""
+    return min(seconds, LONGEST)
+
+
 def _id(job: Job) -> int:
     if job.id is None:
         raise ValueError(f"Job {job.call_string} has no id: it was not deferred")
@@ -416,8 +424,8 @@ def _id(job: Job) -> int:
 def _retry_changes(
     retry_at: datetime.datetime | None, priority: int | None, queue: str | None, lock: str | None
 ) -> dict[str, Any]:
-    require_aware("retry_at", retry_at)
-    return {"retry_at": retry_at, "priority": priority, "queue_name": queue, "lock": lock}
+    decision = RetryDecision(retry_at=retry_at, priority=priority, queue=queue, lock=lock)
+    return {"retry_at": retry_at, "priority": priority, "queue_name": queue, "lock": decision.lock}
 
 
 def _require_retried(job_id: int, retried: bool) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from procrastinate import core
-from procrastinate._checks.ids import asked_id
+from procrastinate._checks.amounts import read_count
+from procrastinate._checks.ids import asked_id, asked_place
 from procrastinate._job import Job
+from procrastinate.core.defaults import LARGEST_COUNT
 from procrastinate.core.enums import Status
 from procrastinate.manager.operation_calls import OperationCalls
 
@@ -41,7 +43,7 @@ class JobLists(OperationCalls):
             list in pages.
         """
         chosen = _job_filter(id, queue, task, status, lock, queueing_lock, worker_id)
-        return self._jobs(self._run(connection, core.list_jobs, chosen, limit=limit, after_id=after_id))
+        return self._jobs(self._run(connection, core.list_jobs, chosen, **_page(limit, after_id)))
 
     async def list_jobs_async(
         self,
@@ -59,7 +61,7 @@ class JobLists(OperationCalls):
     ) -> list[Job]:
         """Asynchronous version of :meth:`list_jobs`."""
         chosen = _job_filter(id, queue, task, status, lock, queueing_lock, worker_id)
-        stored = await self._run_async(connection, core.list_jobs, chosen, limit=limit, after_id=after_id)
+        stored = await self._run_async(connection, core.list_jobs, chosen, **_page(limit, after_id))
         return self._jobs(stored)
 
     def list_queues(
@@ -159,6 +161,13 @@ def _job_filter(
         queueing_lock=queueing_lock,
         worker_id=None if worker_id is None else asked_id(worker_id),
     )
+
+
+def _page(limit: int | None, after_id: int | None) -> dict[str, Any]:
+    return {
+        "limit": None if limit is None else min(read_count("limit", limit, at_least=0), LARGEST_COUNT),
+        "after_id": None if after_id is None else asked_place(after_id),
+    }
 
 
 def _dicts(counts: Iterable[core.JobCounts]) -> list[dict[str, Any]]:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from procrastinate import core
 from procrastinate._checks.amounts import read_count, read_seconds
+from procrastinate._checks.ids import asked_place
 from procrastinate._durations import setting
 from procrastinate._job_checks import dump_result
 from procrastinate.core import WorkflowState
-from procrastinate.core.defaults import CANCEL_SEEN_WITHIN, LARGEST_COUNT, LARGEST_ID
+from procrastinate.core.defaults import CANCEL_SEEN_WITHIN, LARGEST_COUNT
 from procrastinate.exceptions import WaitTimeout, WorkflowEnded, WorkflowNotFound
 from procrastinate.workflows.states import Graph, WorkflowInfo, to_graph, to_info
 
@@ -285,7 +286,7 @@ def _list_options(
         "name": name,
         "state": None if state is None else WorkflowState(state),
         "limit": min(read_count("limit", limit, at_least=1), LARGEST_COUNT),
-        "before": None if before is None else min(before, LARGEST_ID),
+        "before": None if before is None else asked_place(before),
     }
 
 
