@@ -15,6 +15,7 @@ from procrastinate._checks.amounts import read_count
 from procrastinate._functions import import_path
 from procrastinate._functions.declarations import read_declaration
 from procrastinate._functions.kinds import is_async_callable
+from procrastinate._functions.signature import check_takes
 from procrastinate._text.logs import get_logger
 from procrastinate.blueprints import Blueprint
 from procrastinate.builtin_tasks import MIN_RETENTION_HOURS
@@ -232,10 +233,11 @@ class App(Blueprint):
         Raises
         ------
         TypeError
-            The function is not callable, or is async.
+            The function is not callable with a defer, or is async.
         """
         if not callable(hook) or is_async_callable(hook):
             raise TypeError(f"on_defer takes a function that is not async, not {hook!r}")
+        check_takes("A hook of on_defer", hook, "defer")
         self.job_manager.hooks.add(hook, read_declaration(hook).function)
         return hook
 

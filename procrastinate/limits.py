@@ -10,6 +10,7 @@ from procrastinate import core
 from procrastinate._checks.amounts import read_count
 from procrastinate._checks.names import check_lock, check_name
 from procrastinate._functions.declarations import read_declaration
+from procrastinate._functions.signature import check_maker
 from procrastinate.core.defaults import LARGEST_COUNT
 from procrastinate.locks import ArgumentLock, Lock
 from procrastinate.rates import Rates, read_rates
@@ -77,6 +78,7 @@ class Limit:
             check_name("queue of the limit", self.queue)
         if not callable(self.by) and not isinstance(self.by, ArgumentLock):
             check_lock("by of the limit", self.by)
+        check_maker(f"by of the limit {self.name!r}", self.by)
         for name in ("rate", "total_rate"):  # a frozen object must not hold a list that may change
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))

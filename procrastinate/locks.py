@@ -37,7 +37,15 @@ def by_arguments(*names: str) -> ArgumentLock:
     ----------
     names:
         Names of the arguments. Without names, all arguments of the job count.
+
+    Raises
+    ------
+    TypeError
+        A name is no text.
     """
+    wrong: list[object] = [name for name in names if not isinstance(name, str)]
+    if wrong:
+        raise TypeError(f"by_arguments takes names of arguments, as in by_arguments('shop', 'day'), not {wrong[0]!r}")
     return ArgumentLock(names)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from procrastinate import exceptions
 from procrastinate._functions.kinds import is_async_callable
+from procrastinate._functions.signature import check_takes
 
 if TYPE_CHECKING:
     from procrastinate.job_context import JobContext
@@ -33,7 +34,7 @@ def check_task_middleware(middleware: Sequence[TaskMiddleware], *, task_name: st
     Raises
     ------
     TypeError
-        A middleware is not callable.
+        A middleware is not callable with ``(call_next, context, worker)``.
     MiddlewareKindMismatch
         A middleware is sync and the task is async, or the reverse.
     """
@@ -57,10 +58,11 @@ def check_worker_middleware(middleware: Sequence[WorkerMiddleware]) -> None:
 
 
 def check_callable(middleware: Sequence[Any], *, argument: str) -> None:
-    """Raise ``TypeError`` for an item that is not callable. The message names the argument."""
+    """Raise ``TypeError`` for an item that is not callable as middleware is called. The message names the argument."""
     for one in middleware:
         if not callable(one):
             raise TypeError(f"{argument} takes callables, not {one!r}")
+        check_takes(argument, one, "call_next", "context", "worker")
 
 
 def compose(

@@ -13,12 +13,11 @@ from procrastinate import middleware as middleware_module
 from procrastinate import retry as retry_module
 from procrastinate._checks.amounts import read_count, read_optional_seconds
 from procrastinate._checks.times import from_now, require_aware
-from procrastinate._checks.zones import check_attached
 from procrastinate._deferrer import require_on_conflict
 from procrastinate._functions.declarations import read_declaration
 from procrastinate._functions.import_path import get_full_path
 from procrastinate._functions.kinds import check_function, is_async_callable
-from procrastinate._functions.signature import read_call_arguments
+from procrastinate._functions.signature import check_maker, read_call_arguments
 from procrastinate._functions.stand_in import CallForMocks, stand_in_for
 from procrastinate._job_checks import check_lock, check_name, check_priority
 from procrastinate._text.running_job import running_job
@@ -230,8 +229,6 @@ def _scheduled_at(
     if schedule_at is not None and schedule_in is not None:
         raise ValueError("Give schedule_at or schedule_in, not both")
     require_aware("schedule_at", schedule_at)
-    if schedule_at is not None:
-        check_attached("schedule_at", schedule_at)
     return schedule_at if schedule_in is None else from_now("schedule_in", schedule_in)
 
 
@@ -567,7 +564,7 @@ def _read_aliases(aliases: Iterable[str] | None) -> list[str]:
 
 
 def _check_arguments_of_locks(task: Task[Any, Any, Any]) -> None:
-    """Refuse a lock on an argument that the function does not take."""
+    """Refuse a lock on an argument that the function does not take, and one of a function that makes no lock."""
     locks = (
         ("lock", task.lock),
         ("queueing_lock", task.queueing_lock),
@@ -575,6 +572,7 @@ def _check_arguments_of_locks(task: Task[Any, Any, Any]) -> None:
         ("limit", None if task.limit is None else task.limit.by),
     )
     for option, lock in locks:
+        check_maker(f"The {option} of task {task.name}", lock)
         names = lock.names if isinstance(lock, ArgumentLock) else ()
         for name in names:
             if not task.arguments.allows(name):

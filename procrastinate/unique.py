@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from procrastinate._checks.names import check_lock, lock_text
 from procrastinate._checks.times import as_timedelta
+from procrastinate._functions.signature import check_maker
 from procrastinate.core.unique_keys import UniqueKey
 from procrastinate.locks import ArgumentLock, Lock, by_arguments, make_lock
 from procrastinate.types import JSONDict, OnConflict, TimeDeltaParams
@@ -79,6 +80,7 @@ def _read_by(by: Any) -> Lock:
         check_lock("by of Unique", by)
     elif not (callable(by) or isinstance(by, ArgumentLock)):
         raise TypeError(f"by={by!r} of Unique: give a text, a function of the arguments, or by_arguments('name')")
+    check_maker("by of Unique", by)
     lock: Lock = by
     return lock
 

@@ -1,4 +1,4 @@
-"""The keyword arguments that a task's function takes. ``defer`` refuses a job with other ones."""
+"""The arguments that functions of the program take. ``defer`` refuses a job whose arguments its task does not take."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+from procrastinate._functions.kinds import is_async_callable
 
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -88,6 +90,49 @@ def read_call_arguments(function: Callable[..., Any], *, takes_context: bool) ->
         allowed=None if open_ended else frozenset(one.name for one in parameters if one.kind in _BY_NAME),
         required=frozenset(one.name for one in required),
     )
+
+
+def check_takes(what: str, function: Callable[..., Any], *names: str) -> None:
+    """Refuse a function that cannot be called with these arguments by position.
+
+    Parameters
+    ----------
+    what:
+        What the function is for, at the beginning of the message.
+    names:
+        The names of the arguments, for the message.
+
+    Raises
+    ------
+    TypeError
+        The function takes other arguments. One without a signature of its own is not refused.
+    """
+    if _shows_a_signature_of_another(function):
+        return
+    try:
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):  # for example a function in C
+        return
+    try:
+        signature.bind(*names)
+    except TypeError as error:
+        called = f"{what} is called with ({', '.join(names)})"
+        raise TypeError(f"{called}, and {function!r} does not take that: {error}") from None
+
+
+def check_maker(what: str, made: Any) -> None:
+    """Refuse a function that cannot make a lock or a key. Other values are not looked at.
+
+    Raises
+    ------
+    TypeError
+        The function is async, or does not take the arguments of a job as one dict.
+    """
+    if not callable(made):
+        return
+    if is_async_callable(made):
+        raise TypeError(f"{what} must not be async, because jobs are also deferred in sync code: {made!r}")
+    check_takes(what, made, "arguments")
 
 
 def _shows_a_signature_of_another(function: Callable[..., Any]) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +14,8 @@ import pytest
 from procrastinate import by_arguments, exceptions
 from procrastinate.app import App
 from procrastinate.blueprints import Blueprint
+from procrastinate.limits import Limit
+from procrastinate.unique import Unique
 from tests.unit.recording import RecordingConnector
 
 
@@ -124,3 +129,46 @@ def test_arguments_that_are_not_json_are_told_with_the_task(app: App) -> None:
     wrong: Any = object()
     with pytest.raises(exceptions.InvalidJob, match="The lock of task bill is made of arguments customer_id"):
         app.task(name="bill", lock=by_arguments())(bill).defer(customer_id=wrong)
+
+
+async def lock_of_month(kwargs: Any) -> str:
+    return "May"
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lock_of_month, "must not be async"),
+        (lambda customer_id, month: "x", r"is called with \(arguments\).*missing a required argument: 'month'"),
+        (lambda: "x", "too many positional arguments"),
+        (lambda **kwargs: "x", "too many positional arguments"),
+    ],
+    ids=["async", "two", "none", "by name"],
+)
+def test_a_function_that_cannot_make_a_lock_is_refused_where_it_is_written(
+    app: App, function: Any, message: str
+) -> None:
+    ways: list[Callable[[], Any]] = [
+        lambda: app.task(name="bill", lock=function)(bill),
+        lambda: app.task(name="bill", queueing_lock=function)(bill),
+        lambda: Unique(by=function),
+        lambda: Limit("bills", by=function, concurrency=1),
+    ]
+    for way in ways:
+        with pytest.raises(TypeError, match=message):
+            way()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [str, len, operator.itemgetter("month"), "{month}".format_map, functools.partial(lambda prefix, kwargs: "x", "a")],
+    ids=["class", "builtin", "object in C", "method in C", "partial"],
+)
+def test_a_function_of_one_argument_may_make_a_lock(app: App, function: Any) -> None:
+    app.task(name="bill", lock=function, limit=Limit("bills", by=function, concurrency=1))(bill)
+    Unique(by=function)
+
+
+def test_a_list_of_names_of_arguments_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"by_arguments takes names of arguments.*not \['customer_id'\]"):
+        by_arguments(["customer_id"])  # type: ignore[arg-type]

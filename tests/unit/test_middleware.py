@@ -110,3 +110,29 @@ def test_a_middleware_may_answer_itself() -> None:
 
 def test_without_middleware_the_task_is_called() -> None:
     assert compose([], lambda: 5, None, None)() == 5
+
+
+def test_middleware_that_takes_other_arguments_is_refused_where_it_is_written(app: App) -> None:
+    """Middleware of other frameworks takes a request, or no context."""
+
+    async def of_another_framework(request: Any, call_next: Any) -> Any: ...
+
+    message = r"is called with \(call_next, context, worker\), and .*of_another_framework.* too many positional"
+    with pytest.raises(TypeError, match=f"task_middleware {message}"):
+        app.task(name="task", task_middleware=[of_another_framework])(async_middleware)
+    with pytest.raises(TypeError, match=f"worker_middleware {message}"):
+        app.make_worker(worker_middleware=[of_another_framework])
+
+
+def test_middleware_in_a_wrapper_that_passes_more_is_taken(app: App) -> None:
+    def with_name(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapper(*arguments: Any) -> Any:
+            return function("name", *arguments)
+
+        return wrapper
+
+    @with_name
+    def named(name: str, call_next: Any, context: Any, worker: Any) -> Any: ...
+
+    assert app.task(name="task", task_middleware=[named])(lambda: None).task_middleware == [named]

@@ -11,6 +11,7 @@ from django.utils.module_loading import import_string
 
 from procrastinate._checks.amounts import read_optional_seconds
 from procrastinate._deferrer import require_on_conflict
+from procrastinate._functions.signature import check_maker
 from procrastinate.limits import Limit, read_weight
 from procrastinate.locks import Lock
 from procrastinate.retry import BaseRetryStrategy, RetryStrategy, RetryValue, get_retry_strategy
@@ -74,6 +75,8 @@ def read_options(given: Mapping[str, Any]) -> BackendOptions:
     values = {**given, "retry": read_retry(given.get("retry", False))}
     options = BackendOptions(**values)
     read_optional_seconds("timeout", options.timeout)
+    check_maker("lock", options.lock)
+    check_maker("queueing_lock", options.queueing_lock)
     require_on_conflict(options.on_conflict)
     require_unique(options.unique, queueing_lock=options.queueing_lock, on_conflict=options.on_conflict)
     require_limit(options.limit)
