@@ -19,6 +19,7 @@ from procrastinate._text.logs import get_logger
 from procrastinate.core.defaults import KEEP_TICKS_FOR
 from procrastinate.core.errors import is_lock_timeout
 from procrastinate.defer_hooks import Tick
+from procrastinate.locks import ArgumentLock, Lock
 from procrastinate.tasks import ConfigureTaskOptions, Task, check_options
 from procrastinate.unique_deferrer import UniqueDeferrer
 
@@ -112,6 +113,40 @@ def _check_call(task: Task[Any, Any, Any], configure_kwargs: ConfigureTaskOption
     task.arguments.check(task.name, {**(configure_kwargs.get("task_kwargs") or {}), "timestamp": 0})
 
 
+def _check_jobs(schedule: PeriodicTask[Any, Any, Any]) -> None:
+    """Refuse options with which no job of the schedule can be made. No function of the program is called.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A lock or a key needs an argument that the jobs do not have. Or the limit of the task is missing, or allows no
+        job of this weight.
+    """
+    options = schedule.configure_kwargs
+    given = {*(options.get("task_kwargs") or {}), "timestamp"}
+    for option, lock in _locks_of(schedule.task, options):
+        missing = [name for name in lock.names if name not in given] if isinstance(lock, ArgumentLock) else []
+        if missing:
+            raise TypeError(
+                f"Task {schedule.task.name} is periodic: its {option} needs the argument {missing[0]!r}, which the jobs "
+                "of the schedule do not have. Give it in task_kwargs="
+            )
+    with contextlib.suppress(exceptions.UnboundTaskError):  # an app knows the limits of its queues
+        schedule.make_deferrer()
+
+
+def _locks_of(task: Task[Any, Any, Any], options: ConfigureTaskOptions) -> Iterator[tuple[str, Lock | None]]:
+    """Yield the locks and keys of the jobs that a task has with these options."""
+    queueing_lock, unique = options.get("queueing_lock"), options.get("unique")
+    if unique is None and queueing_lock is None:
+        queueing_lock, unique = task.queueing_lock, task.unique
+    yield "lock", task.lock if options.get("lock") is None else options["lock"]
+    yield "queueing_lock", queueing_lock
+    yield "unique key", None if unique is None else unique.by
+    by = None if task.limit is None else task.limit.by
+    yield "limit_key", by if options.get("limit_key") is None else options["limit_key"]
+
+
 class PeriodicRegistry:
     """The periodic tasks of a blueprint."""
 
@@ -153,6 +188,8 @@ class PeriodicRegistry:
         ------
         TaskAlreadyRegistered
             The task already has another schedule with this ``periodic_id``.
+        TypeError, ValueError
+            No job of the schedule could be made or run. The message says why.
         """
         _check_call(task, configure_kwargs)
         key = (task.name, periodic_id)
@@ -163,6 +200,7 @@ class PeriodicRegistry:
             configure_kwargs=configure_kwargs,
             timezone=as_timezone(timezone),
         )
+        _check_jobs(periodic_task)
         earlier = self.periodic_tasks.get(key)
         if earlier == periodic_task:  # the same declaration ran again
             return earlier

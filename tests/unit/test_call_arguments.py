@@ -13,7 +13,9 @@ import pytest
 from procrastinate._functions.signature import ANY_ARGUMENTS, read_call_arguments
 from procrastinate.app import App
 from procrastinate.blueprints import Blueprint
+from procrastinate.limits import Limit
 from procrastinate.locks import by_arguments
+from procrastinate.unique import Unique
 from tests.unit.recording import RecordingConnector
 
 
@@ -218,3 +220,37 @@ def test_an_argument_may_have_the_name_of_a_parameter_of_defer(
     assert [json.loads(job.args) for job in connector.stored] == [{name: 1}] * 3
     assert task(**{name: 1}) == {name: 1}
     assert task.call(**{name: 1}).arguments == {name: 1}
+
+
+def tick(timestamp: int, shop: int = 0) -> None: ...
+
+
+@pytest.mark.parametrize("options", [{"lock": by_arguments("shop")}, {"unique": Unique(by=by_arguments("shop"))}])
+def test_a_schedule_whose_jobs_lack_the_argument_of_a_lock_is_refused(options: dict[str, Any]) -> None:
+    """Each tick would fail, although the function has a default for the argument."""
+    message = "Task tick is periodic: its .* needs the argument 'shop', .* Give it in task_kwargs="
+    of_task, of_schedule = Blueprint(), Blueprint()
+    with pytest.raises(TypeError, match=message):
+        of_task.periodic(cron="* * * * *")(of_task.task(name="tick", **options)(tick))
+    with pytest.raises(TypeError, match=message):
+        of_schedule.periodic(cron="* * * * *", **options)(of_schedule.task(name="tick")(tick))
+    of_schedule.periodic(cron="* * * * *", task_kwargs={"shop": 1}, **options)(of_schedule.tasks["tick"])
+    of_task.periodic(cron="* * * * *", lock="plain", unique=Unique(by="plain"))(of_task.task(name="other")(tick))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight": 2}, "weight=2 counts for no limit"),
+        ({"limit_key": "a"}, "limit_key='a' is the key of no limit"),
+        ({"weight": 4, "queue": "mail"}, "weight=4 is more than the limit 'mail' allows"),
+    ],
+)
+def test_a_schedule_whose_jobs_its_limit_cannot_take_is_refused(
+    connector: RecordingConnector, options: dict[str, Any], message: str
+) -> None:
+    app = App(connector=connector, limits=[Limit("mail", queue="mail", concurrency=3)])
+    task = app.task(name="tick")(tick)
+    with pytest.raises(ValueError, match=message):
+        app.periodic(cron="* * * * *", **options)(task)
+    app.periodic(cron="* * * * *", queue="mail", weight=3)(task)
