@@ -42,6 +42,8 @@ _LONGEST_SLEEP = 60.0
 """Maximum sleep in seconds. A suspended machine stops the clock of a sleep, so a long sleep would overrun."""
 _HELD_UP_PAUSE = 2.0
 """Seconds before the retry of a tick whose queueing lock belongs to another session's open transaction."""
+_LOOK_AGAIN = 2.0
+"""Seconds between two looks for a first periodic task."""
 _IGNORED = ("schedule_at", "schedule_in")
 
 
@@ -264,6 +266,14 @@ class PeriodicDeferrer:
         self.last_defers: dict[tuple[str, str], int] = {}
         self._held_up: set[tuple[str, str]] = set()
 
+    async def run(self) -> None:
+        """Defer ticks until cancelled. Without a periodic task, look again later, because a job may import one."""
+        await self.worker()
+        while True:
+            await asyncio.sleep(_LOOK_AGAIN)
+            if self.registry.periodic_tasks:
+                await self.worker()
+
     async def worker(self) -> None:
         """Defer ticks until cancelled. Return at once if there are no periodic tasks."""
         if not self.registry.periodic_tasks:
@@ -281,11 +291,11 @@ class PeriodicDeferrer:
 
     def get_next_tick(self, at: float) -> float:
         """Return the seconds from ``at`` until the next tick of any task."""
-        return min(one.next_tick(at) for one in self.registry.periodic_tasks.values()) - at
+        return min(one.next_tick(at) for one in list(self.registry.periodic_tasks.values())) - at
 
     def get_previous_tasks(self, at: float) -> Iterable[TaskAtTime]:
         """Yield the ticks up to ``at`` that this deferrer has not handled yet, oldest first within a task."""
-        for key, periodic_task in self.registry.periodic_tasks.items():
+        for key, periodic_task in list(self.registry.periodic_tasks.items()):  # a job may import another schedule
             for timestamp in self.get_timestamps(periodic_task, since=self.last_defers.get(key), until=at):
                 yield periodic_task, timestamp
 

@@ -384,7 +384,7 @@ class WorkerRun:
             self._log(logging.INFO, "listen_notify_disabled", "Not listening for notifications")
         app = self._worker.app
         max_delay = read_max_delay(**(app.periodic_defaults or {}))
-        services["deferrer"] = PeriodicDeferrer(app.periodic_registry, max_delay, self._manager).worker
+        services["deferrer"] = PeriodicDeferrer(app.periodic_registry, max_delay, self._manager).run
         services["rescuer"] = self._parts.rescuer.run
         services["limits"] = self._limit_definer.run
         services["pauses"] = self._parts.pause_keeper.run

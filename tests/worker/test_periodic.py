@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from procrastinate import core
 from procrastinate.app import App
 from procrastinate.core import Status
+from procrastinate.defer_hooks import Defer
 from procrastinate.periodic import PeriodicDeferrer
 from procrastinate.unique import Unique
 from tests.database import new_job
@@ -168,3 +169,34 @@ async def test_a_deferrer_stands_alone(app: App, queue: Queue) -> None:
     await until(lambda: queue.statuses() == {"todo": 1})
     running.cancel()
     await asyncio.wait([running])
+
+
+async def test_a_periodic_task_that_a_job_declares_is_deferred(app: App, workers: Workers, queue: Queue) -> None:
+    """A job may import the module of the first periodic task while the worker runs."""
+
+    async def load() -> None:
+        add_tick(app, EVERY_SECOND, queue="ticks")
+
+    await app.task(name="load")(load).defer_async()
+    workers.start(queues=["default"])
+    await until(lambda: ticks(queue) >= 1)
+    assert app.periodic_registry.periodic_tasks
+
+
+async def test_a_schedule_that_is_declared_while_ticks_are_deferred_leaves_them_alone(
+    app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A hook declares it, between two ticks of one look."""
+    for name in ("first", "second"):
+        task: Any = app.task(name=name, queue="ticks")(lambda timestamp: None)
+        app.periodic(cron="0 0 1 * *")(task)
+    app.periodic_defaults = {"max_delay": 10**9}
+
+    @app.on_defer
+    def declare(defer: Defer) -> None:
+        if "tick" not in app.tasks:
+            add_tick(app, "0 0 2 * *", queue="ticks")
+
+    workers.start(queues=["others"])
+    await until(lambda: ticks(queue) == 2)
+    assert not [record for record in caplog.records if vars(record).get("side_task") == "deferrer"]
