@@ -29,7 +29,7 @@ from procrastinate.periodic import PeriodicDefaults, read_max_delay
 from procrastinate.queues import Queues
 from procrastinate.schema import SchemaManager
 from procrastinate.tasks import ConfigureTaskOptions, Task, configure_task
-from procrastinate.worker import WorkerDefaults, WorkerOptions, command_settings, worker_options
+from procrastinate.worker import WorkerDefaults, WorkerOptions, command_settings, with_lists, worker_options
 from procrastinate.workflows.graph import IfFailed, Workflow
 from procrastinate.workflows.operations import Workflows
 from procrastinate.workflows.running import RunningStep
@@ -106,7 +106,7 @@ class App(Blueprint):
 
             self.connector = with_replica(self.connector, read_connector)
         self.import_paths = _read_import_paths(import_paths)
-        self.worker_defaults: WorkerOptions | WorkerDefaults = worker_defaults or WorkerOptions()
+        self.worker_defaults: WorkerOptions | WorkerDefaults = with_lists(worker_defaults or WorkerOptions())
         self.periodic_defaults: PeriodicDefaults = periodic_defaults or {}
         read_max_delay(**self.periodic_defaults)
         self._check_worker_defaults()

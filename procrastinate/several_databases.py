@@ -11,7 +11,7 @@ from procrastinate import exceptions
 from procrastinate._checks.amounts import read_count
 from procrastinate._text.logs import get_logger
 from procrastinate.app import App
-from procrastinate.worker import WORKER_NAME, Worker, WorkerOptions, worker_options
+from procrastinate.worker import WORKER_NAME, Worker, WorkerOptions, with_lists, worker_options
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.processes import exits, signals
 from procrastinate.worker.run.shared_slots import SharedSlots
@@ -84,7 +84,7 @@ class _Workers:
     def __init__(self, apps: Sequence[App], slots: int, options: WorkerOptions) -> None:
         self._apps = apps
         self._slots = SharedSlots(read_count("slots", slots, at_least=1))
-        self._options = options
+        self._options = with_lists(options)  # several workers read them
         self._is_stopping = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._workers = [self._make_worker(number) for number in range(len(apps))]

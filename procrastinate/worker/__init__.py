@@ -12,6 +12,7 @@ from procrastinate.worker.processes.command_settings import (
     CommandSettings,
     WorkerDefaults,
     command_settings,
+    with_lists,
     worker_options,
 )
 from procrastinate.worker.worker_settings import (
@@ -47,6 +48,7 @@ __all__ = [
     "WorkerDefaults",
     "WorkerOptions",
     "command_settings",
+    "with_lists",
     "worker_options",
 ]
 

@@ -54,6 +54,7 @@ def test_each_setting_is_known_both_ways(name: str) -> None:
         ({"PROCRASTINATE_WORKER_DEFAULTS": {"processes": 0}}, "E009"),
         ({"PROCRASTINATE_WORKER_DEFAULTS": {"uvloop": "0"}}, "E009"),
         ({"PROCRASTINATE_WORKER_DEFAULTS": {"worker_middleware": [str]}}, "E009"),
+        ({"PROCRASTINATE_WORKER_DEFAULTS": {"queues": iter(["mail"])}}, "E009"),
         ({"PROCRASTINATE_PERIODIC_DEFAULTS": {"max_delay": "600"}}, "E009"),
         ({"PROCRASTINATE_PERIODIC_DEFAULTS": {"max_delay": -1}}, "E009"),
         ({"PROCRASTINATE_LISTEN_CONNECT_ARGS": 5432}, "E004"),

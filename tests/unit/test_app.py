@@ -84,6 +84,19 @@ async def test_a_worker_takes_the_defaults_of_the_app_unless_told_otherwise() ->
     assert (worker.settings.concurrency, worker.settings.name) == (5, "of the app")
 
 
+def test_an_iterator_among_the_defaults_counts_for_each_worker() -> None:
+    app = App(connector=RecordingConnector(), worker_defaults={"queues": map(str.strip, "mail, sms".split(","))})
+    assert [app.make_worker().settings.queues for _ in range(2)] == [("mail", "sms")] * 2
+
+
+def test_an_iterator_among_defaults_that_are_set_later_is_refused() -> None:
+    """The second worker would find no queue, which means all queues."""
+    app = App(connector=RecordingConnector())
+    app.worker_defaults = {"queues": iter(["mail"])}
+    with pytest.raises(TypeError, match="queues of worker_defaults is .*: write a list"):
+        app.make_worker()
+
+
 def test_an_app_in_the_main_module_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     program = compile("App(connector=connector)", "program.py", "exec")
     exec(program, {"__name__": "__main__", "App": App, "connector": RecordingConnector()})

@@ -203,6 +203,19 @@ async def test_a_one_shot_worker_runs_the_jobs_of_the_others_before_it_names_the
     await tenants[0].queue.succeeded(*job_ids)
 
 
+async def test_queues_from_an_iterator_are_those_of_each_database(tenants: tuple[Tenant, Tenant]) -> None:
+    """The worker of the second database would find no queue, which means all queues."""
+
+    async def work() -> None:
+        pass
+
+    for tenant in tenants:
+        await tenant.defer(work)
+    queues = iter(["mail"])
+    await soon(procrastinate.run_workers_async([one.app for one in tenants], slots=1, wait=False, queues=queues))
+    assert [tenant.queue.statuses() for tenant in tenants] == [{"todo": 1}] * 2
+
+
 async def test_an_error_that_no_database_is_the_cause_of_stops_all_workers(tenants: tuple[Tenant, Tenant]) -> None:
     is_running = asyncio.Event()
 

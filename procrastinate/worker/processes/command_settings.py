@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar, cast
 
 from procrastinate._checks.amounts import read_count
 from procrastinate.worker.worker_settings import WorkerOptions, check_switch
+
+D = TypeVar("D", bound=Mapping[str, Any])
 
 
 class WorkerDefaults(WorkerOptions, total=False):
@@ -58,6 +60,23 @@ def command_settings(*options: Mapping[str, Any]) -> CommandSettings:
     return CommandSettings(**{name: merged[name] for name in _NAMES & merged.keys()})
 
 
+def with_lists(options: D) -> D:
+    """Return options of a worker with a list in place of each iterator. Only its first reader could read that."""
+    if not any(isinstance(value, Iterator) for value in options.values()):
+        return options
+    lists = {name: list(value) if isinstance(value, Iterator) else value for name, value in options.items()}
+    return cast("D", lists)
+
+
 def worker_options(defaults: WorkerOptions | WorkerDefaults) -> WorkerOptions:
-    """Return the remaining options, which are the worker's."""
+    """Return the remaining options, which are the worker's.
+
+    Raises
+    ------
+    TypeError
+        A value is an iterator. The next worker would find it empty.
+    """
+    for name, value in defaults.items():
+        if isinstance(value, Iterator):
+            raise TypeError(f"{name} of worker_defaults is {value!r}, which can be read only once: write a list")
     return cast("WorkerOptions", {name: value for name, value in defaults.items() if name not in _NAMES})
