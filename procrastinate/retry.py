@@ -15,6 +15,8 @@ from procrastinate import exceptions
 from procrastinate._checks.amounts import read_count, read_finite, read_optional_seconds
 from procrastinate._checks.names import check_lock, check_name, check_priority, lock_text
 from procrastinate._checks.times import UTC_MAX, TooFarAway, as_timedelta, from_now, require_aware
+from procrastinate._functions.kinds import is_async_callable
+from procrastinate._functions.signature import check_takes
 from procrastinate._job import Job
 from procrastinate.types import TimeDeltaParams
 
@@ -229,9 +231,10 @@ def get_retry_strategy(retry: RetryValue) -> BaseRetryStrategy | None:
     Raises
     ------
     TypeError
-        ``retry`` has another type.
+        ``retry`` has another type, or is a strategy with an async method or with a method that takes other arguments.
     """
     if isinstance(retry, BaseRetryStrategy) or _is_strategy(retry):
+        _check_strategy(retry)
         return retry
     if isinstance(retry, bool):
         return RetryStrategy() if retry else None
@@ -260,6 +263,20 @@ def read_decision(task_name: str, decision: Any) -> RetryDecision | None:
         f"The retry strategy of task {task_name} returned a {type(decision).__name__}: a strategy must return a "
         "RetryDecision, or None for no retry, and must not be async"
     )
+
+
+def _check_strategy(strategy: Any) -> None:
+    """Refuse a strategy of the program that cannot be asked. The job would fail, and not be retried."""
+    if type(strategy) is RetryStrategy:
+        return
+    for name in ("get_retry_decision", "get_retry_exception"):
+        method = getattr(strategy, name, None)
+        if method is None:
+            continue
+        what = f"{name} of {type(strategy).__name__}"
+        if is_async_callable(method):
+            raise TypeError(f"{what} must not be async: a strategy decides without waiting")
+        check_takes(what, method, "exception", "job", by_name=True)
 
 
 def _is_strategy(value: Any) -> TypeGuard[BaseRetryStrategy]:

@@ -92,15 +92,17 @@ def read_call_arguments(function: Callable[..., Any], *, takes_context: bool) ->
     )
 
 
-def check_takes(what: str, function: Callable[..., Any], *names: str) -> None:
-    """Refuse a function that cannot be called with these arguments by position.
+def check_takes(what: str, function: Callable[..., Any], *names: str, by_name: bool = False) -> None:
+    """Refuse a function that cannot be called with these arguments.
 
     Parameters
     ----------
     what:
         What the function is for, at the beginning of the message.
     names:
-        The names of the arguments, for the message.
+        The names of the arguments.
+    by_name:
+        True if the arguments are given by their names, and not by position.
 
     Raises
     ------
@@ -114,9 +116,9 @@ def check_takes(what: str, function: Callable[..., Any], *names: str) -> None:
     except (TypeError, ValueError):  # for example a function in C
         return
     try:
-        signature.bind(*names)
+        signature.bind(**dict.fromkeys(names)) if by_name else signature.bind(*names)
     except TypeError as error:
-        called = f"{what} is called with ({', '.join(names)})"
+        called = f"{what} is called with ({', '.join(f'{name}=...' if by_name else name for name in names)})"
         raise TypeError(f"{called}, and {function!r} does not take that: {error}") from None
 
 

@@ -63,14 +63,15 @@ class Decides(BaseRetryStrategy):
         return self.decision
 
 
-class DecidesAsync(BaseRetryStrategy):
-    async def get_retry_decision(  # type: ignore[override]
-        self, *, exception: BaseException, job: Job
-    ) -> RetryDecision:
+class DecidesLater(BaseRetryStrategy):
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> Any:
+        return self._decide()
+
+    async def _decide(self) -> RetryDecision:
         return RetryDecision()
 
 
-NO_DECISIONS = [Decides(5), Decides("soon"), Decides(True), Decides(datetime.timedelta(seconds=1)), DecidesAsync()]
+NO_DECISIONS = [Decides(5), Decides("soon"), Decides(True), Decides(datetime.timedelta(seconds=1)), DecidesLater()]
 
 
 @pytest.mark.parametrize("strategy", NO_DECISIONS)

@@ -12,6 +12,7 @@ import pytest
 
 from procrastinate import exceptions
 from procrastinate._checks.times import UTC_MAX, utcnow
+from procrastinate.app import App
 from procrastinate.jobs import Job
 from procrastinate.retry import BaseRetryStrategy, RetryDecision, RetryStrategy, get_retry_strategy
 from tests.unit.recording import make_job
@@ -272,3 +273,33 @@ def test_an_object_that_acts_as_a_strategy_is_one() -> None:
     assert get_retry_strategy(Decides(None)) is not None  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="a retry strategy, not type"):
         get_retry_strategy(Decides)  # type: ignore[arg-type]
+
+
+class DecidesAsync(BaseRetryStrategy):
+    async def get_retry_decision(  # type: ignore[override]
+        self, *, exception: BaseException, job: Job
+    ) -> RetryDecision | None: ...
+
+
+class TakesOthers(BaseRetryStrategy):
+    def get_retry_decision(self, error: BaseException, attempts: int) -> RetryDecision | None:  # type: ignore[override]
+        ...
+
+
+class TakesMore:
+    def get_retry_exception(self, exception: BaseException, job: Job, task: Any) -> Any: ...
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        (DecidesAsync(), "get_retry_decision of DecidesAsync must not be async"),
+        (TakesOthers(), r"get_retry_decision of TakesOthers is called with \(exception=..., job=...\)"),
+        (TakesMore(), r"get_retry_exception of TakesMore is called with .*missing a required argument: 'task'"),
+    ],
+)
+def test_a_strategy_that_cannot_be_asked_is_refused_where_the_task_is_declared(
+    app: App, strategy: Any, message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        app.task(name="odd", retry=strategy)(lambda: None)
