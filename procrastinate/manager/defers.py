@@ -68,9 +68,8 @@ class JobDefers(OperationCalls):
             A waiting job has the same queueing lock. The caller's transaction stays usable.
         """
         with self.hooks.around(new_jobs) as (defer, described):
-            ids = self._follow(core.tries_to_defer(described, on_conflict), connection)
-            self._tell_hook(connection)
-            defer.job_ids = ids
+            defer.job_ids = ids = self._follow(core.tries_to_defer(described, on_conflict), connection)
+        self._tell_hook(connection)
         return ids
 
     async def defer_rows_async(
@@ -78,9 +77,8 @@ class JobDefers(OperationCalls):
     ) -> list[int]:
         """Asynchronous version of :meth:`defer_rows`."""
         with self.hooks.around(new_jobs) as (defer, described):
-            ids = await self._follow_async(core.tries_to_defer(described, on_conflict), connection)
-            await self._tell_hook_async(connection)
-            defer.job_ids = ids
+            defer.job_ids = ids = await self._follow_async(core.tries_to_defer(described, on_conflict), connection)
+        await self._tell_hook_async(connection)
         return ids
 
     def batch_defer_alike(self, pattern: Job, calls: Sequence[JSONDict], connection: Any | None = None) -> list[int]:

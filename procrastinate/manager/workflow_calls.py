@@ -58,12 +58,18 @@ class WorkflowOperations(OperationCalls):
         return await self._run_async(connection, core.begin_cancel, asked_id(workflow_id))
 
     def cancel_steps(self, workflow_id: int, connection: Any | None = None) -> int:
-        """Cancel a bounded number of waiting steps, and return their number."""
-        return len(self._change_some(connection, core.cancel_steps, workflow_id=asked_id(workflow_id)))
+        """Cancel a bounded number of waiting steps, and return their number. After 0, callbacks may run."""
+        number = len(self._change_some(connection, core.cancel_steps, workflow_id=asked_id(workflow_id)))
+        if number == 0:
+            self._tell_hook(connection)
+        return number
 
     async def cancel_steps_async(self, workflow_id: int, connection: Any | None = None) -> int:
         """Asynchronous version of :meth:`cancel_steps`."""
-        return len(await self._change_some_async(connection, core.cancel_steps, workflow_id=asked_id(workflow_id)))
+        number = len(await self._change_some_async(connection, core.cancel_steps, workflow_id=asked_id(workflow_id)))
+        if number == 0:
+            await self._tell_hook_async(connection)
+        return number
 
     def abort_steps(self, workflow_id: int, connection: Any | None = None) -> int:
         """Ask a bounded number of running steps to stop, and return their number."""
@@ -87,11 +93,17 @@ class WorkflowOperations(OperationCalls):
 
     def send_signal(self, workflow_id: int, name: str, payload: str, connection: Any | None = None) -> bool:
         """End a signal with a JSON text. Return false if it cannot be ended."""
-        return self._run(connection, core.send_signal, asked_id(workflow_id), name, payload=payload)
+        has_ended = self._run(connection, core.send_signal, asked_id(workflow_id), name, payload=payload)
+        if has_ended:
+            self._tell_hook(connection)
+        return has_ended
 
     async def send_signal_async(self, workflow_id: int, name: str, payload: str, connection: Any | None = None) -> bool:
         """Asynchronous version of :meth:`send_signal`."""
-        return await self._run_async(connection, core.send_signal, asked_id(workflow_id), name, payload=payload)
+        has_ended = await self._run_async(connection, core.send_signal, asked_id(workflow_id), name, payload=payload)
+        if has_ended:
+            await self._tell_hook_async(connection)
+        return has_ended
 
     def has_signal(self, workflow_id: int, name: str, connection: Any | None = None) -> bool:
         """Return true if the workflow has a signal of this name."""

@@ -19,6 +19,7 @@ from procrastinate import App, JobContext, RetryStrategy
 from procrastinate._checks.times import utcnow
 from procrastinate.exceptions import TaskNotFound
 from procrastinate.testing import InMemoryConnector, JobFields, Jobs, RunAtDefer
+from procrastinate.workflows.graph import Workflow
 from tests.database import driver_url
 
 ran: list[Any] = []
@@ -252,6 +253,34 @@ async def test_jobs_run_when_they_are_deferred_in_an_async_test(async_jobs: Jobs
         await async_jobs.app.configure_task("follow_async").defer_async()
         await async_jobs.app.configure_task("follow").defer_async()
     assert ran == ["follow_async", "followed", "follow", "followed"]
+
+
+def workflow_of_a_signal(app: App, name: str) -> Workflow:
+    workflow, note = app.workflow(name), app.tasks["note"]
+    workflow.add_signal("approved")
+    workflow.add(note, word=f"{name} is approved", after=["approved"])
+    workflow.on_end(note, word=f"{name} has ended")
+    return workflow
+
+
+def test_a_signal_or_a_cancel_of_a_workflow_runs_what_follows(jobs: Jobs) -> None:
+    with jobs.run_at_defer():
+        first, second = (workflow_of_a_signal(jobs.app, name).defer() for name in ("first", "second"))
+        assert ran == []
+        jobs.app.workflows.signal(first, "approved")
+        assert ran == ["first is approved", "first has ended"]
+        jobs.app.workflows.cancel(second)
+        assert ran[2:] == ["second has ended"]
+
+
+async def test_a_signal_or_a_cancel_of_a_workflow_runs_what_follows_in_an_async_test(async_jobs: Jobs) -> None:
+    workflows = async_jobs.app.workflows
+    with async_jobs.run_at_defer():
+        first, second = [await workflow_of_a_signal(async_jobs.app, name).defer_async() for name in ("first", "second")]
+        await workflows.signal_async(first, "approved")
+        assert ran == ["first is approved", "first has ended"]
+        await workflows.cancel_async(second)
+        assert ran[2:] == ["second has ended"]
 
 
 def test_immediate_mode_runs_on_the_connection_of_the_defer(engine: sa.Engine, database_url: str) -> None:
