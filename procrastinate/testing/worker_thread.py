@@ -16,7 +16,7 @@ from procrastinate.job_context import JobContext
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 from procrastinate.testing.default_app import find_app
-from procrastinate.worker import Worker, WorkerOptions
+from procrastinate.worker import Worker, WorkerOptions, worker_options
 
 _LOOK_INTERVAL = 0.02
 _START_TIMEOUT = 30.0
@@ -54,7 +54,6 @@ class WorkerThread:
             **options,
             "wait": True,
         }
-        self._options["worker_middleware"] = [self._keep_error, *(options.get("worker_middleware") or ())]
         self._worker: Worker | None = None
         self._error: BaseException | None = None
         self._errors_by_job: dict[int, BaseException] = {}
@@ -181,11 +180,16 @@ class WorkerThread:
 
     async def _run(self) -> None:
         async with self.app.open_async():
-            self._worker = self.app.make_worker(**self._options)
+            self._worker = self.app.make_worker(**self._options_with_errors())
             await self._worker.run()
             await self.app.caller_thread().release()
             if self.deletes_jobs:
                 await self._delete_everything()
+
+    def _options_with_errors(self) -> WorkerOptions:
+        """Return the options of the worker, with a middleware around those that the app and the test have."""
+        given: WorkerOptions = {**worker_options(self.app.worker_defaults), **self._options}
+        return {**self._options, "worker_middleware": [self._keep_error, *(given.get("worker_middleware") or ())]}
 
     async def _delete_everything(self) -> None:
         """Delete on a separate connection, because no connection of this thread may stay open."""

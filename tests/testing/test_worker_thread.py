@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 
 from procrastinate import App
 from procrastinate.exceptions import ConnectorException
 from procrastinate.testing import InMemoryConnector, Jobs, WorkerThread
+from procrastinate.worker import WorkerOptions
 
 
 @pytest.fixture(params=["memory", "database"])
@@ -100,3 +102,22 @@ def test_everything_is_deleted_where_that_is_wanted(app: App) -> None:
 def test_a_worker_that_cannot_start_says_why(empty_database_url: str) -> None:
     with pytest.raises(ConnectorException), WorkerThread(App(connector=empty_database_url)):
         pass
+
+
+def test_the_middleware_of_the_app_runs_unless_the_test_has_its_own(app: App) -> None:
+    seen: list[str] = []
+
+    def named(name: str) -> Any:
+        async def around(call_next: Callable[[], Awaitable[Any]], context: Any, worker: Any) -> Any:
+            seen.append(name)
+            return await call_next()
+
+        return around
+
+    app.worker_defaults = {"worker_middleware": [named("app")]}
+    options: list[WorkerOptions] = [{}, {"worker_middleware": [named("test")]}]
+    for given in options:
+        with WorkerThread(app, **given) as worker:
+            app.configure_task("where").defer()
+            worker.wait_until_done()
+    assert seen == ["app", "test"]
