@@ -12,6 +12,7 @@ from procrastinate import exceptions
 from procrastinate.app import App
 from procrastinate.blueprints import Blueprint
 from procrastinate.testing import InMemoryConnector
+from procrastinate.worker import WorkerOptions
 from tests.unit.recording import RecordingConnector
 
 APP = App(connector=RecordingConnector())
@@ -87,6 +88,14 @@ async def test_a_worker_takes_the_defaults_of_the_app_unless_told_otherwise() ->
 def test_an_iterator_among_the_defaults_counts_for_each_worker() -> None:
     app = App(connector=RecordingConnector(), worker_defaults={"queues": map(str.strip, "mail, sms".split(","))})
     assert [app.make_worker().settings.queues for _ in range(2)] == [("mail", "sms")] * 2
+
+
+def test_a_change_of_the_defaults_of_one_app_leaves_those_of_another_alone() -> None:
+    """Tracing of an app adds its middleware to them."""
+    shared: WorkerOptions = {"name": "shared"}
+    one, other = (App(connector=RecordingConnector(), worker_defaults=shared) for _ in range(2))
+    one.worker_defaults["queues"] = ["mail"]
+    assert other.worker_defaults == shared == {"name": "shared"}
 
 
 def test_an_iterator_among_defaults_that_are_set_later_is_refused() -> None:

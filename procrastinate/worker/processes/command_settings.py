@@ -61,11 +61,11 @@ def command_settings(*options: Mapping[str, Any]) -> CommandSettings:
 
 
 def with_lists(options: D) -> D:
-    """Return options of a worker with a list in place of each iterator. Only its first reader could read that."""
-    if not any(isinstance(value, Iterator) for value in options.values()):
-        return options
-    lists = {name: list(value) if isinstance(value, Iterator) else value for name, value in options.items()}
-    return cast("D", lists)
+    """Return a copy of worker options with a list in place of each iterator. Only its first reader could read that.
+
+    Several apps may be given one dict, and tracing adds its middleware to the options of an app.
+    """
+    return cast("D", {name: list(one) if isinstance(one, Iterator) else one for name, one in options.items()})
 
 
 def worker_options(defaults: WorkerOptions | WorkerDefaults) -> WorkerOptions:
