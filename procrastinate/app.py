@@ -14,8 +14,7 @@ from procrastinate._caller_thread import CallerThread, PlainCallerThread
 from procrastinate._checks.amounts import read_count
 from procrastinate._functions import import_path
 from procrastinate._functions.declarations import read_declaration
-from procrastinate._functions.kinds import is_async_callable
-from procrastinate._functions.signature import check_takes
+from procrastinate._functions.signature import check_hook
 from procrastinate._text.logs import get_logger
 from procrastinate.blueprints import Blueprint
 from procrastinate.builtin_tasks import MIN_RETENTION_HOURS
@@ -235,9 +234,7 @@ class App(Blueprint):
         TypeError
             The function is not callable with a defer, or is async.
         """
-        if not callable(hook) or is_async_callable(hook):
-            raise TypeError(f"on_defer takes a function that is not async, not {hook!r}")
-        check_takes("A hook of on_defer", hook, "defer")
+        check_hook("on_defer", hook, "defer")
         self.job_manager.hooks.add(hook, read_declaration(hook).function)
         return hook
 

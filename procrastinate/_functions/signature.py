@@ -122,6 +122,19 @@ def check_takes(what: str, function: Callable[..., Any], *names: str, by_name: b
         raise TypeError(f"{called}, and {function!r} does not take that: {error}") from None
 
 
+def check_hook(what: str, hook: Any, *names: str) -> None:
+    """Refuse what cannot be called with these arguments in sync code.
+
+    Raises
+    ------
+    TypeError
+        It is no function, is async, or takes other arguments.
+    """
+    if not callable(hook) or is_async_callable(hook):
+        raise TypeError(f"{what} takes a function that is not async, not {hook!r}")
+    check_takes(what, hook, *names)
+
+
 def check_maker(what: str, made: Any) -> None:
     """Refuse a function that cannot make a lock or a key. Other values are not looked at.
 

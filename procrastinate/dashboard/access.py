@@ -7,6 +7,9 @@ import enum
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
+from procrastinate._functions.kinds import is_async_callable
+from procrastinate._functions.signature import check_takes
+
 
 class Permission(enum.StrEnum):
     """One thing that a visitor may do."""
@@ -49,11 +52,16 @@ class Access:
     permissions:
         What the visitor may do. :meth:`read_only` and :meth:`everything` are the usual sets.
     user:
-        Name of the visitor for the record of actions.
+        Name of the visitor for the record of actions. Of an object, such as the user of a framework, its text counts.
     """
 
     permissions: frozenset[Permission]
     user: str = ""
+
+    def __post_init__(self) -> None:
+        """Take the name of a user object, and refuse permissions that do not exist."""
+        object.__setattr__(self, "user", str(self.user or ""))
+        object.__setattr__(self, "permissions", frozenset(map(Permission, self.permissions)))
 
     @classmethod
     def nothing(cls) -> Access:
@@ -88,19 +96,24 @@ Authorize: TypeAlias = "Access | Callable[[Any], Access | bool | Awaitable[Acces
 """The access of all visitors, or a function from the request of the web framework to the access of its visitor."""
 
 
-def check_authorize(authorize: Any) -> None:
-    """Refuse a missing decision on access.
+def check_authorize(authorize: Any, *, may_be_async: bool = False) -> None:
+    """Refuse a missing decision on access, and a function that cannot decide.
 
     Raises
     ------
     TypeError
-        ``authorize`` is neither an :class:`Access` nor a function.
+        ``authorize`` is neither an :class:`Access` nor a function that takes a request, or is async without need.
     """
     if not isinstance(authorize, Access) and not callable(authorize):
         raise TypeError(
             f"authorize takes a function from a request to an Access, or an Access for all visitors, not "
             f"{authorize!r}. For example: authorize=lambda request: Access.everything() if is_admin(request) else None"
         )
+    if isinstance(authorize, Access):
+        return
+    if is_async_callable(authorize) and not may_be_async:
+        raise TypeError(f"authorize must not be async here, because the pages are answered in sync code: {authorize!r}")
+    check_takes("authorize", authorize, "request")
 
 
 def to_access(decision: Any) -> Access:

@@ -38,7 +38,7 @@ def asgi(app: App, *, authorize: Authorize, **options: Any) -> AsgiApplication:
     """
     from procrastinate.dashboard.dashboard import Dashboard
 
-    check_authorize(authorize)
+    check_authorize(authorize, may_be_async=True)
     dashboard = Dashboard(app, **options)
 
     async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:

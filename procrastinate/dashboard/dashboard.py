@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from procrastinate._functions.signature import check_hook
 from procrastinate.app import App
 from procrastinate.connector import BaseConnector
 from procrastinate.dashboard import assets
@@ -14,7 +15,7 @@ from procrastinate.dashboard.access import Permission
 from procrastinate.dashboard.calls import Calls, drive, drive_async
 from procrastinate.dashboard.head import with_head
 from procrastinate.dashboard.messages import LONGEST_BODY, Request, Response, plain, quoted_name, redirect
-from procrastinate.dashboard.origin import refusal
+from procrastinate.dashboard.origin import read_origins, refusal
 from procrastinate.dashboard.redaction import Redact, hide_keys, hides_keys_only
 from procrastinate.dashboard.views import job, jobs, limits, lists, operations, overview, pauses, periodic, workflows
 from procrastinate.dashboard.visit import Settings, Visit
@@ -100,12 +101,15 @@ class Dashboard:
     ) -> None:
         self._app = app
         self._connector = connector
-        redact = redact or hide_keys()
+        redact = hide_keys() if redact is None else redact
+        check_hook("redact", redact, "task_name", "value")
+        if on_action is not None:
+            check_hook("on_action", on_action, "entry")
         self._settings = Settings(
             title=title,
             redact=redact,
             searches_arguments=hides_keys_only(redact) if search_arguments is None else search_arguments,
-            trusted_origins=tuple(trusted_origins),
+            trusted_origins=read_origins(trusted_origins),
             is_read_only=read_only,
             on_action=on_action,
         )

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from procrastinate._text.logs import Seldom, get_logger
+
 if TYPE_CHECKING:
     from procrastinate.app import App
 
@@ -20,6 +22,11 @@ SECRETS = (
 )  # fmt: skip
 """Words in the names of keys whose values are hidden by default."""
 HIDDEN = "••••••"
+_failing = Seldom(
+    get_logger("procrastinate.dashboard"),
+    "redact failed for %s value(s), which pages do not show. The last error was a %s",
+    "redact_failed",
+)
 _STRING = re.compile(r'(?P<string>"(?:[^"\\]|\\.)*")(?P<colon>\s*:)?')
 """A string of JSON. A colon follows the name of a key."""
 
@@ -61,16 +68,24 @@ def list_tasks_without_arguments(app: App) -> list[str]:
 def is_hidden_key(redact: Redact, task_name: str, key: str) -> bool:
     """Return whether a search for values of this key would tell what pages hide."""
     probe = {key: "a value"}
-    return bool(redact(task_name, probe) != probe)
+    try:
+        return bool(redact(task_name, probe) != probe)
+    except Exception as error:
+        _note_failure(error)
+        return True
 
 
 def redacted_text(redact: Redact, task_name: str, text: str) -> str:
     """Return JSON text without secrets, indented. Text that Python cannot read is not shown."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return HIDDEN
-    return json.dumps(redact(task_name, value), ensure_ascii=False, indent=2)
+    return _redacted(redact, task_name, text, _indented)
+
+
+def redacted_whole(redact: Redact, task_name: str, text: str) -> str:
+    """Return JSON text without secrets, indented. Text that Python cannot read ends before the first hidden value.
+
+    A function that is not one of :func:`hide_keys` needs the value, so nothing is shown of text that cannot be read.
+    """
+    return _redacted(redact, task_name, text, _indented, is_cut=True)
 
 
 def redacted_beginning(redact: Redact, task_name: str, text: str) -> str:
@@ -78,11 +93,34 @@ def redacted_beginning(redact: Redact, task_name: str, text: str) -> str:
 
     A function that is not one of :func:`hide_keys` needs the whole value, so nothing is shown of text that was cut.
     """
-    try:
+    return _redacted(redact, task_name, text, _in_one_line, is_cut=True)
+
+
+def redacted_line(redact: Redact, task_name: str, text: str) -> str:
+    """Return the arguments in one line, as in a call: ``order=42, to=["x"]``."""
+    return _redacted(redact, task_name, text, _as_call)
+
+
+def _redacted(
+    redact: Redact, task_name: str, text: str, write: Callable[[Any], str], *, is_cut: bool = False
+) -> str:
+    """Return a value without secrets. Nothing is shown of one that the project's function fails for.
+
+    Such a function may expect arguments, and it also gets results and metadata. Without this, one job would be an error
+    of the whole page.
+    """
+    hides_keys = hides_keys_only(redact)
+    try:  # numbers of more than 4,300 digits, thousands of levels
         value = json.loads(text)
+        if hides_keys:
+            return write(redact(task_name, value))
     except (ValueError, RecursionError):
-        return _before_the_first_secret(redact, task_name, text) if hides_keys_only(redact) else HIDDEN
-    return json.dumps(redact(task_name, value), ensure_ascii=False)
+        return _before_the_first_secret(redact, task_name, text) if is_cut and hides_keys else HIDDEN
+    try:
+        return write(redact(task_name, value))
+    except Exception as error:
+        _note_failure(error)
+        return HIDDEN
 
 
 def _before_the_first_secret(redact: Redact, task_name: str, text: str) -> str:
@@ -92,15 +130,23 @@ def _before_the_first_secret(redact: Redact, task_name: str, text: str) -> str:
     return text
 
 
-def redacted_line(redact: Redact, task_name: str, text: str) -> str:
-    """Return the arguments in one line, as in a call: ``order=42, to=["x"]``."""
-    try:
-        value = redact(task_name, json.loads(text))
-    except (ValueError, RecursionError):
-        return HIDDEN
+def _note_failure(error: Exception) -> None:
+    """Log that the project's function fails, without the value, which the text of the error may repeat."""
+    _failing.note(type(error).__name__)
+
+
+def _indented(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def _in_one_line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _as_call(value: Any) -> str:
     if not isinstance(value, dict):
-        return f"no object: {json.dumps(value, ensure_ascii=False)}"
-    return ", ".join(f"{key}={json.dumps(one, ensure_ascii=False)}" for key, one in value.items())
+        return f"no object: {_in_one_line(value)}"
+    return ", ".join(f"{key}={_in_one_line(one)}" for key, one in value.items())
 
 
 def _plain(word: str) -> str:

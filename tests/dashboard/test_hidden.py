@@ -124,3 +124,19 @@ def test_the_refusal_of_a_row_is_shown_only_with_the_right_to_see_errors(serve: 
                 text = client.get(page).text
                 assert is_shown or "secret" not in text
             assert ("secret" in client.get(f"operations/{operation_id}").text) is is_shown
+
+
+def _hide_of_arguments(task_name: str, value: dict[str, Any]) -> dict[str, Any]:
+    return {key: "hidden" if key == "iban" else one for key, one in value.items()}
+
+
+def test_a_result_that_the_function_of_the_project_does_not_expect_is_no_error(serve: Serve) -> None:
+    with serve(redact=_hide_of_arguments) as (served, client):
+        job_id = _insert(served.engine, "shop.pays", '{"order": 4242}')
+        with served.engine.connect() as connection:
+            insert = "INSERT INTO procrastinate_results (job_id, value) VALUES (:id, CAST('4711' AS jsonb))"
+            connection.execute(sa.text(insert), {"id": job_id})
+        answer = client.get(f"jobs/{job_id}")
+        assert answer.status_code == 200
+        assert "4242" in answer.text
+        assert "4711" not in answer.text

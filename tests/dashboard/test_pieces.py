@@ -27,7 +27,13 @@ from procrastinate.dashboard.drawing import draw
 from procrastinate.dashboard.formatting import ago, between, duration, exact, size
 from procrastinate.dashboard.messages import Request
 from procrastinate.dashboard.origin import refusal
-from procrastinate.dashboard.redaction import redacted_beginning, redacted_line, redacted_text
+from procrastinate.dashboard.redaction import (
+    HIDDEN,
+    is_hidden_key,
+    redacted_beginning,
+    redacted_line,
+    redacted_text,
+)
 from procrastinate.dashboard.rendering import environment
 from procrastinate.dashboard.search import read_job_id, read_place, read_question, write_place, write_term
 from procrastinate.dashboard.server import Login, protected
@@ -59,6 +65,43 @@ def test_an_answer_of_authorize_is_read_in_favour_of_caution() -> None:
         to_access("yes")
 
 
+@pytest.mark.parametrize("make", [wsgi, asgi])
+@pytest.mark.parametrize("option", ["redact", "on_action"])
+def test_no_dashboard_starts_with_a_function_that_it_cannot_call(make: Any, option: str) -> None:
+    """A call of an async function would do nothing, and each action would be missing in the project's record."""
+
+    async def is_async(*arguments: Any) -> None: ...
+
+    for function in (is_async, lambda: None, "hide"):
+        with pytest.raises(TypeError, match=option):
+            make(_app(), authorize=Access.everything(), **{option: function})
+
+
+def test_only_a_host_that_awaits_takes_an_async_function_for_access() -> None:
+    async def decide(request: Any) -> bool:
+        return True
+
+    asgi(_app(), authorize=decide)
+    with pytest.raises(TypeError, match="authorize must not be async"):
+        wsgi(_app(), authorize=decide)
+    with pytest.raises(TypeError, match=r"authorize is called with \(request\)"):
+        asgi(_app(), authorize=lambda: True)
+
+
+def test_trusted_origins_are_whole_origins() -> None:
+    with pytest.raises(TypeError, match="a list of origins"):
+        wsgi(_app(), authorize=Access.everything(), trusted_origins="https://tools.example")
+    with pytest.raises(ValueError, match="its scheme"):
+        wsgi(_app(), authorize=Access.everything(), trusted_origins=["tools.example"])
+    assert refusal(_post(origin="https://tools.example", host="inner"), ["https://Tools.example/"]) is None
+
+
+def test_a_permission_that_does_not_exist_is_refused() -> None:
+    assert Access({"view", "retry"}).may(Permission.RETRY)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="retyr"):
+        Access({"view", "retyr"})  # type: ignore[arg-type]
+
+
 def test_a_visitor_who_may_not_look_may_not_act() -> None:
     access = Access(frozenset({Permission.DELETE}))
     assert not access.may(Permission.DELETE)
@@ -80,6 +123,8 @@ def _post(**headers: str) -> Request:
         ({"origin": "https://a.example", "host": "a.example"}, False),
         ({"origin": "https://a.example:8000", "host": "a.example"}, True),
         ({"origin": "null", "host": "a.example"}, True),
+        ({"origin": "null"}, True),
+        ({"origin": "https://[a", "host": "a.example"}, True),
         ({"origin": "https://tools.example", "host": "inner"}, False),
         ({"host": "a.example"}, True),
         ({}, True),
@@ -343,3 +388,20 @@ def test_the_rest_of_a_progress_bar_has_a_colour_of_the_theme() -> None:
     rule = next(line for line in css.splitlines() if line.startswith(".pq-progress {"))
     assert "appearance: none" in rule
     assert "background: var(--line)" in rule
+
+
+def _hide_ibans(task_name: str, value: dict[str, Any]) -> dict[str, Any]:
+    """Hide a key of arguments, as a function that expects no other value does."""
+    return {key: "hidden" if key == "iban" else one for key, one in value.items()}
+
+
+def _make_a_set(task_name: str, value: Any) -> Any:
+    return {1, 2}
+
+
+@pytest.mark.parametrize(("redact", "text"), [(_hide_ibans, "42"), (_hide_ibans, "[1]"), (_make_a_set, "{}")])
+def test_a_value_that_the_function_of_the_project_fails_for_is_hidden(redact: Any, text: str) -> None:
+    """A result may be a number. The pages show it as hidden, with all else."""
+    for show in (redacted_text, redacted_line, redacted_beginning):
+        assert show(redact, "t", text) == HIDDEN
+    assert is_hidden_key(lambda task_name, value: value["order"], "t", "name")

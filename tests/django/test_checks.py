@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -105,6 +106,8 @@ def test_an_unknown_name_gets_a_suggestion() -> None:
         ({"trusted_origins": []}, "has the unknown option 'trusted_origins'.", "Set Django's CSRF_TRUSTED_ORIGINS"),
         ({"on_action": "no_dots"}, "on_action is 'no_dots': no_dots doesn't look like a module path", None),
         ({"connector": 5}, "connector must be a function or the dotted path of one, not 5.", None),
+        ({"redact": lambda value: value}, "redact is called with (task_name, value)", None),
+        ({"on_action": asyncio.sleep}, "on_action takes a function that is not async", None),
     ],
 )
 def test_an_option_of_the_dashboard_is_named(options: dict[str, Any], message: str, hint: str | None) -> None:

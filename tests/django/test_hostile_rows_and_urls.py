@@ -90,6 +90,12 @@ def _pages(admin: Client, job_id: int) -> tuple[str, str]:
     return pages[0].content.decode(), pages[1].content.decode()
 
 
+def test_a_secret_is_hidden_also_in_arguments_that_python_cannot_read(admin: Client) -> None:
+    job_id = _insert(args="""'{"number": 1e5000, "password": "hunter2"}'""")
+    for page in _pages(admin, job_id):
+        assert "hunter2" not in page
+
+
 FORGED = "pay\u202egnp.exe\u200b\x1b[2K\u0085\u2066"
 
 

@@ -96,9 +96,9 @@ def _use_worker_defaults(**options: Any) -> None:
 
 
 def _use_dashboard(**options: Any) -> None:
-    from procrastinate.adapters.django.dashboard.options import read_options  # most projects set none
+    from procrastinate.adapters.django.dashboard.options import check_options  # most projects set none
 
-    read_options(**options)
+    check_options(**options)
 
 
 _USES: dict[str, tuple[Collection[str], Callable[..., object]]] = {

@@ -69,7 +69,7 @@ def dashboard(app: App, *, authorize: Authorize, dependencies: Sequence[Any] = (
     Raises
     ------
     TypeError
-        ``authorize`` is neither a function nor an ``Access``.
+        ``authorize`` or another function cannot be called, or ``authorize`` is no ``Access``.
     MissingExtra
         FastAPI or Jinja2 is not installed.
     """
@@ -81,7 +81,7 @@ def dashboard(app: App, *, authorize: Authorize, dependencies: Sequence[Any] = (
     from procrastinate.dashboard.dashboard import Dashboard
     from procrastinate.dashboard.messages import Request as DashboardRequest
 
-    check_authorize(authorize)
+    check_authorize(authorize, may_be_async=True)
     pages = Dashboard(app, **options)
     router = APIRouter(dependencies=list(dependencies))
 

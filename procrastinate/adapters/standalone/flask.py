@@ -81,7 +81,7 @@ def dashboard(
     Raises
     ------
     TypeError
-        ``authorize`` is neither a function nor an ``Access``.
+        ``authorize`` or another function cannot be called, or ``authorize`` is no ``Access``.
     MissingExtra
         Jinja2 is not installed.
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 from typing import Any
 
 from django.conf import settings
@@ -26,7 +25,7 @@ from procrastinate.adapters.django.models import (
 from procrastinate.adapters.django.project_app import app
 from procrastinate.core.enums import Readiness, Status
 from procrastinate.core.job_states import JobState, label_of, word_of
-from procrastinate.dashboard.redaction import HIDDEN, hides_arguments, hides_keys_only, redacted_beginning
+from procrastinate.dashboard.redaction import HIDDEN, hides_arguments, redacted_beginning, redacted_whole
 
 _SHOW_ERRORS = {Status.TODO.value, Status.FAILED.value, Status.ABORTED.value}
 _WITHOUT_A_RUN = {Status.TODO.value, Status.CANCELLED.value}
@@ -120,18 +119,11 @@ def time_or_text(job: ProcrastinateJob, field: str) -> Any:
 
 
 def _pretty(task_name: str, text: str | None) -> SafeString:
-    """Return indented JSON text without secrets, or the unchanged text if Python cannot read or write it.
-
-    Nothing is shown of such text if the project has a function of its own to hide secrets.
-    """
+    """Return indented JSON text without secrets. Text that Python cannot read ends before the first secret."""
     if text is None:
         return format_html("<em>{}</em>", _UNREADABLE)
-    redact = get_options().redact
-    try:  # numbers of more than 4,300 digits, thousands of levels
-        text = json.dumps(redact(task_name, json.loads(text)), ensure_ascii=False, indent=2)
-    except (ValueError, RecursionError):
-        text = text if hides_keys_only(redact) else HIDDEN
-    return format_html('<pre class="procrastinate-args">{}</pre>', quoted_lines(text))
+    shown = redacted_whole(get_options().redact, task_name, text)
+    return format_html('<pre class="procrastinate-args">{}</pre>', quoted_lines(shown))
 
 
 def timeline(job: ProcrastinateJob) -> SafeString:

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.utils.module_loading import import_string
 
+from procrastinate._functions.signature import check_hook
 from procrastinate.adapters.django.settings import DashboardSettings, get_settings, setting_name
 from procrastinate.connector import BaseConnector, as_connector
 from procrastinate.dashboard.access import Access, Authorize
@@ -16,6 +17,13 @@ from procrastinate.dashboard.redaction import Redact, hide_keys, hides_keys_only
 
 _TYPES: dict[str, type] = {"title": str, "read_only": bool, "search_arguments": bool}
 """The options that are no functions."""
+_ARGUMENTS = {
+    "authorize": ("request",),
+    "redact": ("task_name", "value"),
+    "on_action": ("entry",),
+    "connector": (),
+}
+"""What the functions are called with."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,6 +73,21 @@ def read_options(**given: Any) -> DashboardOptions:
             f"{setting_name('DASHBOARD')} has the unknown option {unknown[0]!r}. Valid options: {', '.join(known)}"
         )
     return DashboardOptions(**{name: _read(name, value) for name, value in given.items() if value is not None})
+
+
+def check_options(**given: Any) -> None:
+    """Refuse options as :func:`read_options`, and a function that no request can call. Requests do not check again.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It raises as :func:`get_options`, and if a function is async or takes other arguments.
+    """
+    options = read_options(**given)
+    for name, arguments in _ARGUMENTS.items():
+        function = getattr(options, name)
+        if function is not None and not isinstance(function, Access):
+            check_hook(name, function, *arguments)
 
 
 def _read(name: str, value: Any) -> Any:
