@@ -18,7 +18,7 @@ from procrastinate.testing.default_app import find_app
 from procrastinate.testing.job_runner import Runner, RunOptions, RunRecord
 from procrastinate.testing.matching import AnyTask, JobFields, Pattern, missing_message, task_names, unexpected_message
 from procrastinate.testing.run_at_defer import RunAtDefer
-from procrastinate.worker import WorkerOptions
+from procrastinate.worker import WorkerOptions, with_lists
 from procrastinate.worker.worker_settings import read_queues
 
 Until: TypeAlias = datetime.datetime | datetime.timedelta | Literal["empty"]
@@ -59,7 +59,7 @@ class Jobs:
     ) -> None:
         self.app = find_app(app)
         self._connection = connection
-        self._worker_options = worker_options or WorkerOptions()
+        self._worker_options = with_lists(worker_options or WorkerOptions())  # each run reads them
         self._clock = Clock()
         self._to_undo: contextlib.ExitStack | None = None
 

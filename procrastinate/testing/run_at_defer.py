@@ -9,7 +9,7 @@ from procrastinate._checks.times import utcnow
 from procrastinate.app import App
 from procrastinate.testing.bound_connector import BoundConnector
 from procrastinate.testing.job_runner import Runner, RunOptions, is_running
-from procrastinate.worker import WorkerOptions
+from procrastinate.worker import WorkerOptions, with_lists
 
 
 class RunAtDefer:
@@ -33,7 +33,8 @@ class RunAtDefer:
 
     def __init__(self, app: App, *, raise_errors: bool = True, worker_options: WorkerOptions | None = None) -> None:
         self._app = app
-        self._options = RunOptions(raise_errors=raise_errors, worker_options=worker_options or WorkerOptions())
+        options = with_lists(worker_options or WorkerOptions())  # each run reads them
+        self._options = RunOptions(raise_errors=raise_errors, worker_options=options)
         self._before = app.job_manager.defer_hook
         app.job_manager.defer_hook = self
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -383,3 +383,19 @@ async def test_a_sync_call_on_the_async_connection_of_a_test_names_both_ways_out
             with names_both:
                 await asyncio.to_thread(defer, jobs.app, "note", word="a")
     await engine.dispose()
+
+
+def test_an_iterator_of_middleware_counts_for_each_run() -> None:
+    async def around(call_next: Callable[[], Awaitable[Any]], context: JobContext, worker: Any) -> Any:
+        ran.append("around")
+        return await call_next()
+
+    app = make_app(InMemoryConnector())
+    options: Any = {"worker_middleware": iter([around])}
+    with Jobs(app, worker_options=options) as jobs:
+        for word in "ab":
+            defer(app, "note", word=word)
+            jobs.run()
+        with jobs.run_at_defer():
+            defer(app, "note", word="c")
+    assert ran == ["around", "a", "around", "b", "around", "c"]
