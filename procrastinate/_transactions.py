@@ -55,7 +55,9 @@ def transaction_on(
 def _sync_transaction(bind: Bind, finish: Callable[[Any], None]) -> Iterator[Any]:
     with _begun(bind) as opened:
         session = None if isinstance(opened, sa.Connection) else opened
-        _require_transaction(opened if session is None else session.connection(bind_arguments={"clause": CHANGE_OF_JOBS}))
+        _require_transaction(
+            opened if session is None else session.connection(bind_arguments={"clause": CHANGE_OF_JOBS})
+        )
         yield opened
         if session is not None:
             session.flush()  # flush now, to keep the lock on the job's row short

@@ -264,7 +264,7 @@ class App(Blueprint):
         """Return a copy of the app with the same tasks and another connector. It reads from no replica.
 
         ``task.defer()`` uses this app and not the copy, also in jobs of the copy, because both have the same tasks. To
-        defer with the copy, write ``copy.configure_task("name").defer()``. In a job of the copy, that is ``context.app``.
+        defer with the copy, write ``copy.configure_task("name").defer()``. In its jobs, ``context.app`` is the copy.
 
         To swap the connector of this app for a while, use :meth:`replace_connector`.
         """

@@ -130,8 +130,8 @@ def _check_jobs(schedule: PeriodicTask[Any, Any, Any]) -> None:
         missing = [name for name in lock.names if name not in given] if isinstance(lock, ArgumentLock) else []
         if missing:
             raise TypeError(
-                f"Task {schedule.task.name} is periodic: its {option} needs the argument {missing[0]!r}, which the jobs "
-                "of the schedule do not have. Give it in task_kwargs="
+                f"Task {schedule.task.name} is periodic: its {option} needs the argument {missing[0]!r}, which the "
+                "jobs of the schedule do not have. Give it in task_kwargs="
             )
     with contextlib.suppress(exceptions.UnboundTaskError):  # an app knows the limits of its queues
         schedule.make_deferrer()

@@ -43,6 +43,6 @@ def asked_place(value: Any) -> int:
 
 
 def _read(value: Any) -> int:
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"An id must be a whole number, not {value!r}")
     return int(value)

@@ -101,9 +101,7 @@ def redacted_line(redact: Redact, task_name: str, text: str) -> str:
     return _redacted(redact, task_name, text, _as_call)
 
 
-def _redacted(
-    redact: Redact, task_name: str, text: str, write: Callable[[Any], str], *, is_cut: bool = False
-) -> str:
+def _redacted(redact: Redact, task_name: str, text: str, write: Callable[[Any], str], *, is_cut: bool = False) -> str:
     """Return a value without secrets. Nothing is shown of one that the project's function fails for.
 
     Such a function may expect arguments, and it also gets results and metadata. Without this, one job would be an error

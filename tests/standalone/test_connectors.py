@@ -90,10 +90,13 @@ async def test_operations_of_one_statement_cost_no_transaction(database_url: str
 
 
 async def test_half_a_character_is_an_error_of_the_database_for_each_driver(connector: EngineConnector) -> None:
+    def ask(connection: sa.Connection) -> None:
+        connection.execute(sa.select(sa.literal("\ud800")))
+
     with pytest.raises(exceptions.ConnectorException):
-        await connector.run_async(core.has_signal, 1, "\ud800")
+        await connector.run_async(ask)
     with pytest.raises(exceptions.ConnectorException):
-        connector.get_sync_connector().run(core.has_signal, 1, "\ud800")
+        connector.get_sync_connector().run(ask)
 
 
 async def test_a_worker_reaches_the_same_database(connector: EngineConnector, engine: sa.Engine) -> None:

@@ -158,7 +158,7 @@ async def test_no_job_is_older_than_all_time(database_url: str, hours: Any) -> N
         job_id = await app.configure_task("t").defer_async()
         await manager.finish_job_by_id_async(job_id, procrastinate.jobs.Status.SUCCEEDED, delete_job=False)
         await manager.delete_old_jobs(hours)
-        with pytest.warns(DeprecationWarning):
+        with pytest.warns(DeprecationWarning, match="nb_seconds"):
             assert await manager.get_stalled_jobs(nb_seconds=hours) == []
         assert len(await manager.list_jobs_async()) == 1
 

@@ -113,9 +113,10 @@ def test_metadata_that_cannot_be_stored_is_refused() -> None:
     with pytest.raises(TypeError, match="on_defer"):
         app.on_defer(is_async)  # type: ignore[type-var]
 
-    without_arguments: Any = lambda: None
+    def without_arguments() -> None: ...
+
     with pytest.raises(TypeError, match=r"on_defer is called with \(defer\)"):
-        app.on_defer(without_arguments)
+        app.on_defer(without_arguments)  # type: ignore[type-var]
 
 
 def test_jobs_in_memory_are_described_as_well() -> None:

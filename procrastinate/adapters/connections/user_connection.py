@@ -158,8 +158,6 @@ async def _as_async_sqlalchemy(connection: Any) -> AsyncConnection:
     return checked
 
 
-
-
 def _require_postgresql(connection: Any) -> Any:
     if connection.dialect.name != "postgresql":
         raise TypeError(f"connection= must be a PostgreSQL connection, not {connection.dialect.name}")
