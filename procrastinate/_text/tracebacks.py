@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 
 from procrastinate.core import NewError
@@ -73,6 +73,19 @@ def _format_frames(frames: Sequence[tuple[FrameType, int]]) -> str:
 
 def _is_machinery(filename: str) -> bool:
     return filename.startswith(_MACHINERY)
+
+
+def forget_earlier(exception: BaseException, is_earlier: Callable[[FrameType], bool]) -> None:
+    """Cut the frames of earlier runs off the traceback of an exception.
+
+    An exception object that is raised again, such as one of a module or of a lost connection, keeps the frames of each
+    time. Otherwise the tracebacks of jobs would show those before them, and grow without an end.
+    """
+    place = exception.__traceback__
+    while place is not None and place.tb_next is not None:
+        if is_earlier(place.tb_next.tb_frame):
+            place.tb_next = None
+        place = place.tb_next
 
 
 def _message(exception: BaseException) -> str:

@@ -370,3 +370,23 @@ async def test_a_handler_of_signals_serves_the_job_that_sets_it(app: App, worker
     await workers.run(install_signal_handlers=True)
     await queue.succeeded(job_id)
     assert received == [signal.SIGTERM]
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+async def test_an_exception_that_several_jobs_raise_has_the_frames_of_one_job(
+    app: App, workers: Workers, is_async: bool
+) -> None:
+    """Such as an exception of a module, or one that a lost connection raises for each of its users."""
+    shared = ValueError("shared")
+
+    def fail() -> None:
+        raise shared
+
+    async def fail_async() -> None:
+        raise shared
+
+    app.task(name="fail")(fail_async if is_async else fail)
+    ids = await app.configure_task("fail").batch_defer_async({}, {}, {})
+    await workers.run()
+    tracebacks = [(await app.job_manager.get_result_async(job_id)).errors[0].traceback for job_id in ids]
+    assert [text.count("raise shared") for text in tracebacks] == [1, 1, 1]

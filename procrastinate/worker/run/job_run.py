@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import decimal
 import functools
+import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from procrastinate import exceptions, run_observers
@@ -17,6 +19,7 @@ from procrastinate._functions.kinds import settle
 from procrastinate._job import UnreadableArguments, UnreadArguments
 from procrastinate._job_completion import JobCompletion
 from procrastinate._text.running_job import RunningJob, running_job
+from procrastinate._text.tracebacks import forget_earlier
 from procrastinate.core import ReportKind
 from procrastinate.job_context import AbortReason, JobContext, JobResult
 from procrastinate.jobs import Job, Status
@@ -43,6 +46,7 @@ _CANCEL_KNOWN_WITHIN = 2.0
 """Seconds that a step that has failed waits for the answer whether its workflow was cancelled."""
 _NO_THREAD_DELAY = 5.0
 """Seconds until a retry after the system has refused a thread."""
+_numbers = itertools.count()
 
 
 class JobRun:
@@ -53,6 +57,7 @@ class JobRun:
 
     def __init__(self, job: Job, worker: Worker, threads: SyncCalls, manager: JobManager, gate: Gate) -> None:
         self.job = as_loggable(job, worker)
+        self._number = next(_numbers)
         self._worker = worker
         self._manager = manager
         self._threads = threads
@@ -211,6 +216,7 @@ class JobRun:
         except exceptions.TaskNotFound as error:
             return None, self._without_task(error)
         except BaseException as error:
+            forget_earlier(error, self._is_of_earlier_run)
             # The look-up may run code of the program. An exception of that code counts as the end of the run.
             return None, RunResult(exception=error)
         if isinstance(self.job.task_kwargs, UnreadableArguments):
@@ -223,12 +229,20 @@ class JobRun:
             value = await call(task)
         except BaseException as error:
             # Also SystemExit and KeyboardInterrupt: a job must not take its worker down.
+            forget_earlier(error, self._is_of_earlier_run)
             if self._in_thread is not None and self._in_thread.is_refused:
                 return task, self._without_thread()
             return task, await self._raised(error)
         if self._in_thread is not None and self._in_thread.is_refused:  # and middleware caught the exception
             return task, self._without_thread()
         return task, RunResult(value=value)
+
+    def _is_of_earlier_run(self, frame: FrameType) -> bool:
+        """Return true for the outermost frame of a run that began before this one. A later run is part of this one."""
+        if frame.f_code is not JobRun._find_and_call.__code__:
+            return False
+        other = frame.f_locals.get("self")
+        return isinstance(other, JobRun) and other._number < self._number
 
     async def _raised(self, error: BaseException) -> RunResult:
         """Return the result of a task that raised. A step of a workflow that was cancelled is not retried."""
