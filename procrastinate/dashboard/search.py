@@ -14,6 +14,7 @@ from procrastinate.core.inspection import JobSearch, JobState
 from procrastinate.core.inspection.states import WALKS
 
 _KEYS = {"task": "task", "queue": "queue", "lock": "lock", "queueing_lock": "queueing_lock", "error": "error"}
+_ARGUMENT = "args."
 _DEEPEST = 5
 _LONGEST = 1_000
 _LONGEST_PLACE = max(len(walk.keys) for walk in WALKS.values())
@@ -42,33 +43,83 @@ def read_question(text: str, state: str | None) -> Question:
     job_id = read_job_id(text)
     if job_id is not None:
         return Question(text=text, search=JobSearch(state=chosen), job_id=job_id)
-    found: dict[str, Any] = {}
-    left_out: list[str] = []
-    problems = [f"A search has at most {_LONGEST:,} characters."] if len(whole) > _LONGEST else []
-    arguments: dict[str, Any] = {}
-    names: list[str] = []
+    criteria = _Criteria()
+    if len(whole) > _LONGEST:
+        criteria.problems.append(f"A search has at most {_LONGEST:,} characters.")
     for part in _split(text):
+        criteria.read(part)
+    return Question(
+        text=text,
+        search=JobSearch(state=chosen, **criteria.values()),
+        argument_names=tuple(criteria.argument_names),
+        problem=" ".join(criteria.all_problems()) or None,
+    )
+
+
+class _Criteria:
+    """What the parts of the search box ask for, and which of them cannot be searched for.
+
+    No part is dropped silently. Without it, more jobs would match, and an action may follow on all that match.
+    """
+
+    def __init__(self) -> None:
+        self.argument_names: list[str] = []
+        self.problems: list[str] = []
+        self._found: dict[str, Any] = {}
+        self._arguments: dict[str, Any] = {}
+        self._further_words: list[str] = []
+
+    def read(self, part: str) -> None:
+        """Read a part."""
         key, colon, value = part.partition(":")
-        if colon and key in _KEYS and value:
-            found[_KEYS[key]] = value
-        elif colon and key == "worker" and re.fullmatch(r"-?\d{1,18}", value):
-            found["worker_id"] = int(value)
-        elif colon and key.startswith("args.") and value:
-            path = key.removeprefix("args.").split(".")[:_DEEPEST]
-            names += path
-            _merge(arguments, path, _json_value(value))
-        elif not part or (colon and not value and (key in _KEYS or key == "worker" or key.startswith("args."))):
-            problems.append(f"Nothing stands after {part}" if part else "A word is empty.")
-        elif "word" in found:
-            left_out.append(part)
+        is_argument = key.startswith(_ARGUMENT)
+        if not part:
+            self.problems.append("A word is empty.")
+        elif not colon or not (is_argument or key in _KEYS or key == "worker"):
+            self._read_word(part)
+        elif not value:
+            self.problems.append(f"Nothing stands after {part}")
+        elif is_argument:
+            self._read_argument(part, key.removeprefix(_ARGUMENT).split("."), value)
+        elif key in _KEYS:
+            self._read_criterion(part, _KEYS[key], value)
+        elif re.fullmatch(r"-?\d{1,18}", value):
+            self._read_criterion(part, "worker_id", int(value))
         else:
-            found["word"] = part
-    if arguments:
-        found["args"] = json.dumps(arguments)
-    if left_out:
-        problems.append(f"Only one word can be searched for. Left out: {' '.join(left_out)}")
-    search = JobSearch(state=chosen, **found)
-    return Question(text=text, search=search, argument_names=tuple(names), problem=" ".join(problems) or None)
+            self._read_word(part)
+
+    def _read_word(self, part: str) -> None:
+        if "word" in self._found:
+            self._further_words.append(part)
+        else:
+            self._found["word"] = part
+
+    def _read_criterion(self, part: str, name: str, value: object) -> None:
+        if name in self._found:
+            self._refuse_second(part)
+        else:
+            self._found[name] = value
+
+    def _read_argument(self, part: str, path: list[str], value: str) -> None:
+        if len(path) > _DEEPEST:
+            self.problems.append(f"An argument can be searched {_DEEPEST} names deep. Left out: {part}")
+        elif _put(self._arguments, path, _json_value(value)):
+            self.argument_names += path
+        else:
+            self._refuse_second(part)
+
+    def _refuse_second(self, part: str) -> None:
+        self.problems.append(f"{part.partition(':')[0]} can have one value. Left out: {part}")
+
+    def values(self) -> dict[str, Any]:
+        """Return the criteria of a search."""
+        return self._found | ({"args": json.dumps(self._arguments)} if self._arguments else {})
+
+    def all_problems(self) -> list[str]:
+        """Return what could not be searched for, as sentences."""
+        if not self._further_words:
+            return self.problems
+        return [*self.problems, f"Only one word can be searched for. Left out: {' '.join(self._further_words)}"]
 
 
 def write_term(key: str, value: object) -> str:
@@ -94,7 +145,10 @@ def _split(text: str) -> list[str]:
 
 
 def _json_value(text: str) -> Any:
-    """Return the text as a JSON value, or itself: ``42``, ``true``, ``ada``. No argument is ``NaN`` or ``1e999``."""
+    """Return the text as a JSON value, or itself: ``42``, ``true``, ``ada``.
+
+    Python also reads ``NaN``, ``1e400`` and half a character, which the database has in no arguments.
+    """
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -103,11 +157,17 @@ def _json_value(text: str) -> Any:
     return value if is_plain and find_fault(value) is None else text
 
 
-def _merge(arguments: dict[str, Any], path: list[str], value: Any) -> None:
+def _put(arguments: dict[str, Any], path: list[str], value: Any) -> bool:
+    """Put a value into nested dicts. Return false if its place, or a part of the way, has a value already."""
     for name in path[:-1]:
-        inner = arguments.setdefault(name, {})
-        arguments = inner if isinstance(inner, dict) else {}
+        inner: Any = arguments.setdefault(name, {})
+        if not isinstance(inner, dict):
+            return False
+        arguments = inner
+    if path[-1] in arguments:
+        return False
     arguments[path[-1]] = value
+    return True
 
 
 def read_place(text: str | None) -> tuple[str, ...] | None:

@@ -147,6 +147,8 @@ def test_a_change_must_come_from_the_page_itself(headers: dict[str, str], is_ref
         (r"""args.a:'"\ud800"'""", JobSearch(args=json.dumps({"a": r'"\ud800"'}))),
         ("'open quotation", JobSearch(word="'open")),
         ("http://x", JobSearch(word="http://x")),
+        ("args.name:NaN args.size:1e400", JobSearch(args='{"name": "NaN", "size": "1e400"}')),
+        (r"""args.name:'"\ud800"'""", JobSearch(args=json.dumps({"name": r'"\ud800"'}))),
     ],
 )
 def test_the_search_box_is_read(text: str, search: JobSearch) -> None:
@@ -168,10 +170,15 @@ def test_what_a_link_writes_the_search_box_reads(value: str) -> None:
         ("worker:", "Nothing stands after worker:"),
         ("args.order:", "Nothing stands after args.order:"),
         ("''", "A word is empty."),
+        ("queue:a queue:b", "queue can have one value. Left out: queue:b"),
+        ("args.a:1 args.a:2", "args.a can have one value. Left out: args.a:2"),
+        ("args.a:1 args.a.b:2", "args.a.b can have one value. Left out: args.a.b:2"),
+        ("args.a.b:2 args.a:1", "args.a can have one value. Left out: args.a:1"),
+        ("args.a.b.c.d.e.f:1", "An argument can be searched 5 names deep. Left out: args.a.b.c.d.e.f:1"),
         (f"task:{'a' * 995} queue:mail", "A search has at most 1,000 characters."),
     ],
 )
-def test_a_search_with_an_empty_or_cut_part_says_so(text: str, problem: str) -> None:
+def test_a_search_says_which_part_it_leaves_out(text: str, problem: str) -> None:
     """Without that part, an action on all jobs that match would change others."""
     assert read_question(text, "failed").problem == problem
 
