@@ -27,6 +27,7 @@ class _FromEnvironment(str):
 
     variable: str
     may_be_quoted: bool
+    is_secret: bool
 
 
 def add_argument(
@@ -38,6 +39,7 @@ def add_argument(
     otherwise: str | None = None,
     empty_is_unset: bool = True,
     may_be_quoted: bool = False,
+    is_secret: bool = False,
     **options: Any,
 ) -> None:
     """Add an argument with an environment variable. If neither sets it, the result has no such attribute.
@@ -55,6 +57,8 @@ def add_argument(
         White space around a value is dropped, because a secret or a file with Windows line ends adds a newline.
     may_be_quoted:
         If true, a variable may begin and end with quotes, which are a part of the value.
+    is_secret:
+        If true, no error message shows the value of the variable.
     """
     variable = ENV_PREFIX + env
     _variables[variable] = variable
@@ -66,6 +70,7 @@ def add_argument(
         options["default"] = _FromEnvironment(value.strip() if empty_is_unset else value)
         options["default"].variable = variable
         options["default"].may_be_quoted = may_be_quoted
+        options["default"].is_secret = is_secret
     default = "" if otherwise is None else f" (default: {otherwise})"
     parser.add_argument(*flags, help=f"{help}{default} (env: {variable})", type=_reporting(type), **options)
 
@@ -113,19 +118,26 @@ def repeat_options(parser: argparse.ArgumentParser, commands: Iterable[argparse.
 
 def _reporting(convert: Callable[[str], Any]) -> Callable[[str], Any]:
     def converted(value: str) -> Any:
+        is_secret = isinstance(value, _FromEnvironment) and value.is_secret
         try:
             if isinstance(value, _FromEnvironment) and not value.may_be_quoted:
-                check_unquoted(value)
+                check_unquoted(value, "the value" if is_secret else repr(value))
             return convert(value)
         except ValueError as error:
-            where = f"{value.variable}={str(value)!r}: " if isinstance(value, _FromEnvironment) else ""
+            shown = "" if is_secret else f"={str(value)!r}"
+            where = f"{value.variable}{shown}: " if isinstance(value, _FromEnvironment) else ""
             raise argparse.ArgumentTypeError(f"{where}{error}") from error
 
     return converted
 
 
-def check_unquoted(value: str) -> None:
+def check_unquoted(value: str, shown: str | None = None) -> None:
     """Refuse a value in quotes. They are a common mistake where no shell removes them (``docker --env-file``).
+
+    Parameters
+    ----------
+    shown:
+        What the error message says for the value. The default is the value.
 
     Raises
     ------
@@ -134,7 +146,8 @@ def check_unquoted(value: str) -> None:
     """
     text = value.strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`":
-        raise WrongValue(f"{value!r} begins and ends with quotes, which are a part of the value: remove them")
+        what = repr(value) if shown is None else shown
+        raise WrongValue(f"{what} begins and ends with quotes, which are a part of the value: remove them")
 
 
 class Switch(argparse.Action):
@@ -197,7 +210,7 @@ def given_name(value: str) -> str:
     """Return text that is not empty. An unset variable of a shell must not choose other rows than the name does."""
     if not value.strip():
         raise WrongValue("it is empty: give a name, or leave the option out")
-    return value
+    return str(value)
 
 
 def boolean(value: str) -> bool:

@@ -22,6 +22,7 @@ def add_bridge_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "--broker",
         env="CELERY_BROKER",
+        is_secret=True,
         help="URL of Celery's broker. The variable keeps its password off the list of processes",
         metavar="URL",
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from procrastinate._quoting import quoted
 from procrastinate._text.terminal import counted, say
 from procrastinate.app import App
-from procrastinate.cli.arguments import Names, given_name
+from procrastinate.cli.arguments import Names, WrongValue, given_name
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.waits import database_awaited
 
@@ -59,4 +59,7 @@ def _print(checked: DeployCheck) -> None:
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in given_name(text).split(",") if name.strip()]
+    names = [name.strip() for name in given_name(text).split(",") if name.strip()]
+    if not names:  # looking at all queues would be a surprise
+        raise WrongValue(f"{text!r} has commas but no name: is a variable not set? For all queues, leave it out")
+    return names

@@ -12,7 +12,17 @@ from procrastinate._functions.import_path import load_from_path
 from procrastinate._quoting import quoted
 from procrastinate._text.terminal import say
 from procrastinate.app import App
-from procrastinate.cli.arguments import Switch, WrongValue, add_argument, boolean, given, integer, moment, seconds
+from procrastinate.cli.arguments import (
+    Switch,
+    WrongValue,
+    add_argument,
+    boolean,
+    given,
+    given_name,
+    integer,
+    moment,
+    seconds,
+)
 from procrastinate.cli.suggestions import meant
 from procrastinate.cli.waits import database_awaited
 from procrastinate.jobs import JobDeferrer
@@ -31,10 +41,14 @@ def add_defer_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default={},
     )
-    add_argument(parser, "--queue", env="DEFER_QUEUE", help="queue (default: the queue of the task)")
-    add_argument(parser, "--lock", env="DEFER_LOCK", help="jobs with the same lock run one at a time")
+    add_argument(parser, "--queue", env="DEFER_QUEUE", help="queue (default: the queue of the task)", type=given_name)
+    add_argument(parser, "--lock", env="DEFER_LOCK", help="jobs with the same lock run one at a time", type=given_name)
     add_argument(
-        parser, "--queueing-lock", env="DEFER_QUEUEING_LOCK", help="at most one waiting job can have a queueing lock"
+        parser,
+        "--queueing-lock",
+        env="DEFER_QUEUEING_LOCK",
+        help="at most one waiting job can have a queueing lock",
+        type=given_name,
     )
     add_argument(
         parser,

@@ -11,10 +11,12 @@ from procrastinate import exceptions
 from procrastinate._durations import duration
 from procrastinate._text.terminal import say, write
 from procrastinate.app import App
+from procrastinate.cli.arguments import given_name
 from procrastinate.cli.waits import database_awaited
 from procrastinate.core.workers_of_host import HostWorker, list_workers_of_host
 
-_ANY = ""
+_ANY = True
+"""What the option is without a name."""
 
 
 def add_healthchecks_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +25,7 @@ def add_healthchecks_arguments(parser: argparse.ArgumentParser) -> None:
         "--worker",
         nargs="?",
         const=_ANY,
+        type=given_name,
         metavar="NAME",
         help="check the workers that run on this machine or in this container, or the one with this name",
     )
@@ -40,7 +43,7 @@ def healthchecks_command(app: App, arguments: argparse.Namespace) -> None:
     """
     if arguments.worker is not None:
         with database_awaited(), app.open():
-            check_workers_of_host(app, arguments.worker)
+            check_workers_of_host(app, "" if arguments.worker is _ANY else arguments.worker)
         return
     app.perform_import_paths()
     write("App configuration: OK")

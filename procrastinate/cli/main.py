@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from procrastinate import exceptions
+from procrastinate._checks.times import TooFarAway
 from procrastinate._legacy import metadata
 from procrastinate._quoting import indented
 from procrastinate._text.logs import get_logger
@@ -175,7 +176,7 @@ def _is_error_of_psycopg(error: BaseException) -> bool:
 
 def _is_refusal(error: BaseException) -> bool:
     """Return true for an error that this package raised itself. Its text is a sentence that needs no class name."""
-    if type(error) not in (ValueError, LookupError):
+    if type(error) not in (ValueError, LookupError, TooFarAway):
         return False
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:

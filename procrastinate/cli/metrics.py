@@ -18,7 +18,7 @@ def add_metrics_arguments(parser: argparse.ArgumentParser) -> None:
         type=port, default=9464,
     )  # fmt: skip
     add_argument(
-        parser, "--token", env="METRICS_TOKEN", default=None,
+        parser, "--token", env="METRICS_TOKEN", default=None, is_secret=True,
         help="answer only requests with this bearer token. Prefer the environment variable, which other users of the "
         "machine cannot see",
     )  # fmt: skip

@@ -100,8 +100,9 @@ def _until(pause: Pause) -> str:
 
 
 def user_name() -> str | None:
-    """Return the name of the user who runs the command, or ``None``."""
+    """Return the name of the user who runs the command, or ``None``. What is no text in it becomes a question mark."""
     try:
-        return getpass.getuser()
+        name = getpass.getuser()
     except (OSError, KeyError):  # a container without a user database
         return None
+    return name.encode(errors="replace").decode()

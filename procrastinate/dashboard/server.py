@@ -45,12 +45,14 @@ class Login:
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Login | None:
         """Return the login that the environment sets, or ``None``.
 
+        White space around a value is dropped, because a secret or a file with Windows line ends adds a newline.
+
         Raises
         ------
         ValueError
-            Only one of the two variables is set.
+            Only one of the two variables is set, or one begins and ends with quotes.
         """
-        user, password = environment.get(USER_VARIABLE), environment.get(PASSWORD_VARIABLE)
+        user, password = (_value_of(name, environment) for name in (USER_VARIABLE, PASSWORD_VARIABLE))
         if bool(user) != bool(password):
             raise ValueError(f"Set both {USER_VARIABLE} and {PASSWORD_VARIABLE}, or neither")
         return cls(user, password) if user and password else None
@@ -63,6 +65,20 @@ class Login:
         except ValueError:  # no Base64, or other characters than those of ASCII
             given = b""
         return hmac.compare_digest(given, f"{self.user}:{self.password}".encode())
+
+
+def _value_of(variable: str, environment: Mapping[str, str]) -> str:
+    """Return the value of a variable, without white space around it. An empty text stands for none.
+
+    Raises
+    ------
+    ValueError
+        It begins and ends with quotes. They are a common mistake where no shell removes them (``docker --env-file``).
+    """
+    value = environment.get(variable, "").strip()
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'`":
+        raise ValueError(f"{variable} begins and ends with quotes, which are a part of the value: remove them")
+    return value
 
 
 def protected(app: App, host: str, login: Login | None, **options: Any) -> WsgiApplication:

@@ -117,6 +117,11 @@ class Bridge:
             broken = (*connection.connection_errors, kombu.exceptions.OperationalError)
         except (KeyError, ImportError) as error:
             raise ValueError(f"The broker's URL names no transport that is installed: {quoted(str(error))}") from None
+        except ValueError:  # its text may repeat a part of the password
+            raise ValueError(
+                "The broker's URL cannot be read: write it like redis://:password@localhost:6379/0, with special "
+                "characters percent-encoded"
+            ) from None
         self._tell_start(connection)
         self._last_message = time.monotonic()
         while not self._is_over():

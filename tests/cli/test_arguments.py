@@ -10,6 +10,7 @@ import pytest
 
 from procrastinate.cli import add_defer_arguments, add_worker_arguments
 from procrastinate.cli.main import make_parser
+from procrastinate.cli.queues import user_name
 from procrastinate.cli.worker import given_options
 
 
@@ -156,6 +157,9 @@ def test_options_of_defer_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
         (["--in=-1", "task"], "is not a number of seconds"),
         (["--in=1", "--at=2030-01-01T00:00Z", "task"], "not allowed with"),
         (["--priority=high", "task"], "is not a whole number"),
+        (["--queue=", "task"], "--queue: it is empty"),
+        (["--lock=", "task"], "--lock: it is empty"),
+        (["--queueing-lock= ", "task"], "--queueing-lock: it is empty"),
     ],
 )
 def test_wrong_options_of_defer_are_refused(
@@ -225,3 +229,38 @@ def test_a_variable_of_white_space_is_not_set(monkeypatch: pytest.MonkeyPatch, n
     command = ["defer", "t"] if name.startswith("DEFER") else ["worker"]
     arguments = vars(make_parser().parse_args(command))
     assert not {"name", "concurrency", "wait", "lock", "app"} & arguments.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("METRICS_TOKEN", ["metrics"]), ("CELERY_BROKER", ["celery-bridge"])],
+)
+def test_no_error_shows_a_secret_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, command: list[str]
+) -> None:
+    monkeypatch.setenv(f"PROCRASTINATE_{name}", '"redis://:hidden@host/0"')
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(command)
+    said = capsys.readouterr().err
+    assert f"PROCRASTINATE_{name}: the value begins and ends with quotes" in said
+    assert "hidden" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check", "--queues=,"], "has commas but no name"),
+        (["healthchecks", "--worker="], "it is empty"),
+    ],
+)
+def test_a_variable_of_the_shell_that_is_not_set_does_not_choose_all(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_a_user_whose_name_is_no_text_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "ad\udce9")
+    assert user_name() == "ad?"

@@ -82,3 +82,8 @@ def test_an_error_of_a_program_keeps_the_name_of_its_class(command: Command) -> 
 def test_limits_without_an_action_lists_them(command: Command) -> None:
     assert command.run("limits").stdout == "No limits\n"
     assert command.run("limits", "--json").stdout == command.run("limits", "list", "--json").stdout
+
+
+def test_a_time_that_is_too_far_away_is_refused_with_a_sentence(command: Command) -> None:
+    said = refused(command, "defer", "--in=1e300", "add", '{"a": 1}')
+    assert said.startswith("schedule_in={'seconds': 1e+300} is too far away")

@@ -294,6 +294,22 @@ def test_a_login_needs_name_and_password() -> None:
             Login.from_environment({name: "x"})
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", " "], ids=["newline", "windows", "space"])
+def test_a_login_from_a_file_of_secrets_has_no_line_end(end: str) -> None:
+    login = Login.from_environment(
+        {"PROCRASTINATE_DASHBOARD_USER": f"ada{end}", "PROCRASTINATE_DASHBOARD_PASSWORD": f"pass:word{end}"}
+    )
+    assert login == Login("ada", "pass:word")
+
+
+def test_a_login_in_quotes_is_refused_without_its_value() -> None:
+    with pytest.raises(ValueError, match="PASSWORD begins and ends with quotes") as refused:
+        Login.from_environment(
+            {"PROCRASTINATE_DASHBOARD_USER": "ada", "PROCRASTINATE_DASHBOARD_PASSWORD": '"hidden"'}
+        )
+    assert "hidden" not in str(refused.value)
+
+
 def test_the_server_of_the_command_line_serves_no_other_machine_without_a_login() -> None:
     with pytest.raises(ValueError, match=r"Other machines can reach 0\.0\.0\.0"):
         protected(_app(), "0.0.0.0", None)

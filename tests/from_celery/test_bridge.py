@@ -183,3 +183,9 @@ def test_a_broker_of_an_unknown_kind_is_refused_without_its_password(app: App) -
     with pytest.raises(ValueError, match="names no transport that is installed") as error:
         Bridge(app, BridgeOptions(broker="nothing://user:secret@host", queues=["celery"])).run()
     assert "secret" not in str(error.value)
+
+
+def test_a_broker_with_an_unquoted_slash_in_its_password_is_refused_without_it(app: App) -> None:
+    with pytest.raises(ValueError, match="special characters percent-encoded") as error:
+        Bridge(app, BridgeOptions(broker="redis://:hid/den@host/0", queues=["celery"])).run()
+    assert "hid" not in str(error.value)
