@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.test.utils import override_settings
 from django.utils import timezone
 from psycopg import IsolationLevel
@@ -207,6 +207,27 @@ def test_without_time_zones_a_naive_time_is_the_projects() -> None:
         assert app.job_manager.get_result(int(result.id)).job.scheduled_at == datetime.datetime(
             2090, 1, 1, tzinfo=datetime.UTC
         )
+
+
+def test_without_time_zones_the_zone_of_the_current_user_changes_no_time() -> None:
+    """Middleware of a project activates it for pages."""
+    moment = datetime.datetime(2090, 1, 1, tzinfo=datetime.UTC)
+    connection.close()
+    with backend(), override_settings(USE_TZ=False, TIME_ZONE="UTC"), timezone.override("Asia/Tokyo"):
+        result = tasks.add.using(run_after=datetime.datetime(2090, 1, 1)).enqueue(1)
+        assert app.job_manager.get_result(int(result.id)).job.scheduled_at == moment
+        assert ProcrastinateJob.objects.get(pk=result.id).procrastinate_job.scheduled_at == moment
+    connection.close()
+
+
+def test_without_time_zones_a_job_at_the_end_of_time_has_a_result() -> None:
+    """A retry strategy whose wait overflows schedules a job for then, which is the year 10000 in Tokyo."""
+    end = datetime.datetime(9999, 12, 31, 23, 0)
+    with backend(), override_settings(USE_TZ=False, TIME_ZONE="Asia/Tokyo"):
+        result = tasks.add.enqueue(1)
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE procrastinate_jobs SET scheduled_at = %s", [end.replace(tzinfo=datetime.UTC)])
+        assert tasks.add.get_result(result.id).task.run_after == end
 
 
 def test_a_taken_queueing_lock_leaves_the_transaction_usable() -> None:

@@ -151,7 +151,7 @@ class ProcrastinateJob(ReadOnlyModelBase):
         # With USE_TZ = False, Django returns naive datetimes in the project's time zone.
         if self.scheduled_at is None or timezone.is_aware(self.scheduled_at):
             return self.scheduled_at
-        return timezone.make_aware(self.scheduled_at)
+        return timezone.make_aware(self.scheduled_at, timezone.get_default_timezone())
 
 
 class ProcrastinateEvent(ReadOnlyModelBase):

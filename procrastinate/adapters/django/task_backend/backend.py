@@ -350,9 +350,12 @@ def _of_call(lock: Lock | None) -> Lock | None:
 
 
 def _aware(moment: Any) -> Any:
-    """Make a naive datetime aware. Without ``USE_TZ``, Django's datetimes are naive, in the project's time zone."""
+    """Make a naive datetime aware. Without ``USE_TZ``, Django's datetimes are naive, in the project's time zone.
+
+    A time zone that is activated for the current user does not matter: it is for the display of aware datetimes.
+    """
     if moment is not None and not django_settings.USE_TZ and timezone.is_naive(moment):
-        return timezone.make_aware(moment)
+        return timezone.make_aware(moment, timezone.get_default_timezone())
     return moment
 
 

@@ -98,7 +98,10 @@ def _as_django_has(moment: datetime.datetime | None) -> datetime.datetime | None
     """Convert a datetime like :func:`django.utils.timezone.now`: naive, in the project's zone, without ``USE_TZ``."""
     if moment is None or django_settings.USE_TZ:
         return moment
-    return timezone.make_naive(moment, timezone.get_default_timezone())
+    try:
+        return timezone.make_naive(moment, timezone.get_default_timezone())
+    except OverflowError:  # the zone is past the year 9999, or before the year 1
+        return moment.replace(tzinfo=None)
 
 
 def _as_enqueued(declared: Any, job: Job, alias: str) -> Any:
