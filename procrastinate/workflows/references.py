@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from procrastinate.exceptions import InvalidWorkflow
+
 if TYPE_CHECKING:
     from procrastinate.workflows.graph import Group, Step
 
@@ -37,19 +39,33 @@ def without_references(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], li
 
     References may stand in lists, tuples and dicts.
     """
-    places = [Place(source, json.dumps(path)) for path, source in _find(arguments, [])]
+    places = [Place(source, json.dumps(path)) for path, source in _find(arguments)]
     return (_cleared(arguments) if places else dict(arguments)), places
 
 
-def _find(value: Any, path: list[str | int]) -> Iterator[tuple[list[str | int], Step[Any] | Group[Any]]]:
+def _find(value: Any) -> Iterator[tuple[list[str | int], Step[Any] | Group[Any]]]:
+    """Yield the way to each reference, and what it stands for."""
     if isinstance(value, Reference):
-        yield path, value.source
+        yield [], value.source
     elif isinstance(value, Mapping):
         for name, part in value.items():
-            yield from _find(part, [*path, name])
+            for way, source in _find(part):
+                yield [_as_key(name), *way], source
     elif isinstance(value, list | tuple):
         for place, part in enumerate(value):
-            yield from _find(part, [*path, place])
+            for way, source in _find(part):
+                yield [place, *way], source
+
+
+def _as_key(name: Any) -> str:
+    """Return the key of a dict as the stored arguments have it: JSON makes text of a number."""
+    if isinstance(name, str):
+        return name
+    try:
+        (key,) = json.loads(json.dumps({name: None}))
+    except TypeError:
+        raise InvalidWorkflow(f"A result stands under the key {name!r}, which is none in JSON: write a text") from None
+    return str(key)
 
 
 def _cleared(value: Any) -> Any:

@@ -162,6 +162,13 @@ def test_a_lock_that_is_made_of_a_result_is_refused(app: App, tasks: Notes) -> N
     wf.add(tasks.total.configure(lock=by_arguments("more")), numbers=[first.value], more=2)
 
 
+def test_a_value_under_a_key_that_json_cannot_have_is_refused(app: App, tasks: Notes) -> None:
+    wf = app.workflow("import")
+    value = wf.add(tasks.double, number=1).value
+    with refused(r"A result stands under the key \(1, 2\), which is none in JSON"):
+        wf.add(tasks.note, name={(1, 2): value})
+
+
 def test_arguments_that_do_not_fit_are_refused(app: App, tasks: Notes) -> None:
     with pytest.raises(TypeError, match="colour"):
         app.workflow("import").add(tasks.note, colour="red")

@@ -63,6 +63,17 @@ async def test_a_result_takes_its_place_anywhere_in_the_arguments(app: App, work
     assert tasks.ran[2:] == [{"list": [2, None, [4]], "deep": {"value": 2}}]
 
 
+async def test_a_result_takes_its_place_under_a_key_that_json_makes_text_of(
+    app: App, workers: Workers, tasks: Notes
+) -> None:
+    wf = app.workflow("sum")
+    value = wf.add(tasks.double, number=1).value
+    wf.add(tasks.note, name={1: value, False: {None: [value]}, 2.5: {3: {"deep": value}}})
+    await wf.defer_async()
+    await workers.run()
+    assert tasks.ran[1:] == [{"1": 2, "false": {"null": [2]}, "2.5": {"3": {"deep": 2}}}]
+
+
 async def test_an_empty_group_has_ended(app: App, workers: Workers, tasks: Notes) -> None:
     wf = app.workflow("import")
     pages = wf.group("pages")
