@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -146,16 +147,46 @@ class CeleryTasks:
         """Return a priority of the project as one of this queue: the higher, the sooner."""
         return -priority if priority and self.lowest_priority_first else priority
 
-    def autodiscover_tasks(self, packages: Iterable[str] = (), related_name: str = "tasks") -> None:
+    def autodiscover_tasks(
+        self,
+        packages: Iterable[str] | Callable[[], Iterable[str]] | None = (),
+        related_name: str | None = "tasks",
+        force: bool = False,
+    ) -> None:
         """Let workers import the modules ``package.tasks``. In a Django project this is done already.
 
         Parameters
         ----------
         packages:
-            Names of packages. Those without such a module are left out.
+            Names of packages, or a function that returns them. Those without such a module are left out, and so is what
+            is no package, such as an app of Django that is one module. ``None`` names none.
+        related_name:
+            The name of the module. ``None`` imports the packages themselves.
+        force:
+            Without effect, because workers import the modules when they start.
+
+        Raises
+        ------
+        TypeError
+            ``packages`` is a text.
         """
-        found = [f"{package}.{related_name}" for package in packages]
-        self.app.import_paths = [*self.app.import_paths, *(path for path in found if importlib.util.find_spec(path))]
+        named = packages() if callable(packages) else packages or ()
+        if isinstance(named, str):
+            raise TypeError(f"autodiscover_tasks takes a list of packages, not {named!r}: write [{named!r}]")
+        found = [package if related_name is None else f"{package}.{related_name}" for package in named]
+        self.app.import_paths = [*self.app.import_paths, *filter(_is_module, found)]
+
+
+def _is_module(path: str) -> bool:
+    """Return true if there is a module at a path."""
+    try:
+        return importlib.util.find_spec(path) is not None
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        parent = sys.modules.get(missing.rpartition(".")[0])
+        if parent is None or hasattr(parent, "__path__") or not f"{path}.".startswith(f"{missing}."):
+            raise  # there is no such package, or it cannot be imported
+        return False  # the name before it is that of a module, and not of a package
 
 
 class _SharedTasks:

@@ -19,6 +19,11 @@ _DECODERS: dict[str, Callable[[str], Any]] = {
     "uuid": uuid.UUID,
     "decimal": decimal.Decimal,
 }
+_ENCODED: tuple[tuple[type[datetime.date] | type[datetime.time], str], ...] = (
+    (datetime.datetime, "datetime"),  # it is a date, too
+    (datetime.date, "date"),
+    (datetime.time, "time"),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,9 +97,9 @@ def encode(value: Any) -> Any:
         return {key: encode(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [encode(one) for one in value]
-    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
-        kind = "datetime" if isinstance(value, datetime.datetime) else type(value).__name__
-        return {_TYPE: kind, _VALUE: value.isoformat()}
+    for kind, name in _ENCODED:  # a date of another library, such as pendulum's, is a subclass
+        if isinstance(value, kind):
+            return {_TYPE: name, _VALUE: value.isoformat()}
     if isinstance(value, uuid.UUID | decimal.Decimal):
         return {_TYPE: "uuid" if isinstance(value, uuid.UUID) else "decimal", _VALUE: str(value)}
     return value

@@ -7,6 +7,7 @@ import datetime
 import decimal
 import importlib
 import inspect
+import pathlib
 import pickle
 import sys
 import uuid
@@ -620,6 +621,41 @@ def test_two_tasks_of_one_name_are_refused(tasks: CeleryTasks) -> None:
 def test_autodiscovered_modules_are_imported_by_workers(tasks: CeleryTasks) -> None:
     tasks.autodiscover_tasks(["tests.from_celery", "tests.django.shop"])
     assert tasks.app.import_paths == ["tests.django.shop.tasks"]
+
+
+def test_what_is_no_package_has_no_module_to_discover(
+    tasks: CeleryTasks, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list such as ``INSTALLED_APPS`` also has modules, and paths of classes in a module."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "one_module.py").write_text("class Config: pass")
+    (tmp_path / "broken_package").mkdir()
+    (tmp_path / "broken_package" / "__init__.py").write_text("import a_missing_dependency")
+    tasks.autodiscover_tasks(lambda: ["one_module", "one_module.Config", "tests.django.shop"])
+    tasks.autodiscover_tasks(None, force=True)
+    tasks.autodiscover_tasks(["one_module"], related_name=None)
+    assert tasks.app.import_paths == ["tests.django.shop.tasks", "one_module"]
+    for name in ("no_such_package", "tests.no_such_package", "broken_package"):
+        with pytest.raises(ModuleNotFoundError):
+            tasks.autodiscover_tasks([name])
+    with pytest.raises(TypeError, match=r"write \['shop'\]"):
+        tasks.autodiscover_tasks("shop")
+
+
+def test_dates_of_another_library_arrive_as_dates(tasks: CeleryTasks) -> None:
+    class Date(datetime.date): ...
+
+    class Time(datetime.time): ...
+
+    ran: list[Any] = []
+
+    @tasks.task
+    def note(*values: Any) -> None:
+        ran.extend(values)
+
+    note.delay(Date(2026, 1, 2), Time(3, 4))
+    run_worker(tasks)
+    assert ran == [datetime.date(2026, 1, 2), datetime.time(3, 4)]
 
 
 def test_an_argument_may_have_the_name_of_a_parameter_of_delay(tasks: CeleryTasks) -> None:
