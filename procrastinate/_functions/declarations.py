@@ -7,6 +7,7 @@ function of another module, which does not run again.
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -47,6 +48,11 @@ class Origin:
         is_another_run = self.namespace is not earlier.namespace or self.spec is not earlier.spec
         return self.module == earlier.module and self.file == earlier.file and is_another_run
 
+    def is_same_place_as(self, other: Origin) -> bool:
+        """Return true if both are one place in one run of a module."""
+        mine, others = ((one.module, one.name, one.file, one.line) for one in (self, other))
+        return mine == others and self.namespace is other.namespace and self.spec is other.spec
+
     def is_another_run_of(self, earlier: Origin) -> bool:
         """Return true if both are one place in the code of a module or of a notebook's cell that ran twice."""
         if (self.module, self.name) != (earlier.module, earlier.name):
@@ -55,8 +61,11 @@ class Origin:
 
     @property
     def _is_interactive(self) -> bool:
-        """True for code in a notebook or at a prompt, which has no file."""
-        return self.spec is None and "__file__" not in self.namespace and not self.is_inner
+        """True for code in a notebook or at a prompt: it has no file, or another one than the program around it."""
+        if self.spec is not None or self.is_inner:
+            return False
+        program = self.namespace.get("__file__")  # some notebooks set it to their own file
+        return program is None or os.path.basename(str(self.file)) != os.path.basename(str(program))
 
     def _stands_apart_from(self, other: Origin) -> bool:
         """Return true if the two are on different lines of one cell, or cannot be compared."""
@@ -87,6 +96,8 @@ class Declaration:
             return True
         if self.function is None or earlier.function is None:
             return self.function is earlier.function and self.caller.is_another_run_of(earlier.caller)
+        if self.function.is_same_place_as(earlier.function):  # an imported function, which did not run again
+            return self.caller.is_another_run_of(earlier.caller)
         return self.function.is_another_run_of(earlier.function)
 
     def describe_clash(self, earlier: Declaration) -> str:

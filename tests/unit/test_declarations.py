@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from procrastinate import Limit, exceptions
+from procrastinate.from_celery import app as celery_app
 
 Module = Callable[[str], str]
 
@@ -285,6 +286,49 @@ def test_a_cell_of_a_notebook_may_be_run_again(project: Project, edited: str) ->
         )
     assert project.app.tasks["cell"] is namespace["task"]
     assert namespace["task"]() == 1
+
+
+def _run_cell(text: str, namespace: dict[str, Any], file: str = "<cell>") -> None:
+    exec(compile(f"from declared_app import app\n{text}", file, "exec"), namespace)
+
+
+@pytest.mark.parametrize("again", ["", "\n"], ids=["same", "moved"])
+def test_a_cell_that_makes_a_task_of_an_imported_function_may_be_run_again(project: Project, again: str) -> None:
+    project.write("declared_functions", "def a(): ...")
+    namespace: dict[str, Any] = {"__name__": "__main__", "__spec__": None}
+    cell = "from declared_functions import a\ntask = app.task(name='a')(a)"
+    _run_cell(cell, namespace)
+    _run_cell(again + cell, namespace, "<other>" if again else "<cell>")
+    assert project.app.tasks["a"] is namespace["task"]
+
+
+def test_a_cell_that_makes_the_tasks_of_celery_may_be_run_again(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(celery_app, "_shared", celery_app._SharedTasks())
+    project.write("declared_celery", "from procrastinate.contrib.celery import shared_task\n@shared_task\ndef a(): ...")
+    namespace: dict[str, Any] = {"__name__": "__main__", "__spec__": None}
+    for _ in range(2):
+        _run_cell(
+            "import declared_celery\nfrom procrastinate.contrib.celery import CeleryTasks\ntasks = CeleryTasks(app)",
+            namespace,
+        )
+    assert namespace["tasks"].tasks["declared_celery.a"].app is namespace["tasks"]
+
+
+def test_a_cell_of_a_notebook_that_knows_its_file_may_be_run_again(project: Project) -> None:
+    """As in marimo, which also gives each cell a file of its own."""
+    namespace: dict[str, Any] = {"__name__": "__main__", "__spec__": None, "__file__": "/work/notebook.py"}
+    for value in range(2):
+        _run_cell(f"@app.task(name='cell')\ndef cell(): return {value}", namespace, "/tmp/marimo/cell_1.py")
+    assert project.app.tasks["cell"]() == 1
+
+
+def test_two_tasks_of_a_program_and_name_clash(project: Project) -> None:
+    namespace: dict[str, Any] = {"__name__": "__main__", "__spec__": None, "__file__": "/work/program.py"}
+    text = "for value in range(2):\n    app.task(name='a')(lambda: value)"
+    with pytest.raises(exceptions.TaskAlreadyRegistered):
+        _run_cell(text, namespace, "/work/program.py")
 
 
 def test_a_program_that_runs_as_main_and_is_imported_has_one_task(project: Project) -> None:
