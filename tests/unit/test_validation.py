@@ -13,6 +13,7 @@ import pytest
 from procrastinate import exceptions
 from procrastinate._job_checks import to_new_job
 from procrastinate.core import NewJob
+from procrastinate.inspection import JobSearch
 from tests.unit.recording import make_job
 
 
@@ -144,3 +145,12 @@ def test_a_lock_that_no_index_takes_is_refused(what: str) -> None:
     store(**{what: "x" * 2600})
     with pytest.raises(exceptions.InvalidJob, match=f"The {what} has 2602 bytes, 2600 are allowed"):
         store(**{what: "é" * 1301})
+
+
+@pytest.mark.parametrize("name", ["ended_since", "deferred_since"])
+@pytest.mark.parametrize("text", ["2030-01-01T12:00:00", "2030-01-01", "yesterday", "infinity", ""])
+def test_a_search_for_a_time_without_a_zone_is_refused(name: str, text: str) -> None:
+    """Each session of the database, and each worker that goes on with an operation, would read it in its own zone."""
+    with pytest.raises(ValueError, match=f"{name}='{text}': write a time with a time zone"):
+        JobSearch(**{name: text})  # type: ignore[arg-type]
+    assert getattr(JobSearch(**{name: "2030-01-01T12:00Z"}), name)  # type: ignore[arg-type]

@@ -41,9 +41,14 @@ class JobSearch:
     without_tasks:
         Names of tasks whose jobs are left out.
     ended_since:
-        The time in ISO 8601 after which the jobs ended.
+        The time in ISO 8601, with a time zone, after which the jobs ended.
     deferred_since:
-        The time in ISO 8601 after which the jobs were deferred.
+        The time in ISO 8601, with a time zone, after which the jobs were deferred.
+
+    Raises
+    ------
+    ValueError
+        A time cannot be read, or has no time zone.
     """
 
     state: JobState | None = None
@@ -58,6 +63,11 @@ class JobSearch:
     without_tasks: tuple[str, ...] = ()
     ended_since: str | None = None
     deferred_since: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the times."""
+        for name in ("ended_since", "deferred_since"):
+            _require_moment(name, getattr(self, name))
 
     @property
     def walk(self) -> Walk:
@@ -101,6 +111,24 @@ class JobSearch:
         if self.deferred_since is not None:
             found.append(deferred_at(table.c.id) >= _moment("deferred_since", self.deferred_since))
         return found
+
+
+def _require_moment(name: str, text: str | None) -> None:
+    """Refuse a time without a zone. Each session of the database, and each worker, would read it in its own zone.
+
+    Raises
+    ------
+    ValueError
+        The text is no time, or has no zone.
+    """
+    if text is None:
+        return
+    try:
+        is_moment = datetime.datetime.fromisoformat(text).utcoffset() is not None
+    except ValueError:
+        is_moment = False
+    if not is_moment:
+        raise ValueError(f"{name}={text!r}: write a time with a time zone, such as 2030-01-01T12:00:00+00:00")
 
 
 def _moment(name: str, text: str) -> sa.ColumnElement[Any]:
