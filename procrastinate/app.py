@@ -18,7 +18,7 @@ from procrastinate._functions.signature import check_hook
 from procrastinate._text.logs import get_logger
 from procrastinate.blueprints import Blueprint
 from procrastinate.builtin_tasks import MIN_RETENTION_HOURS
-from procrastinate.connector import BaseConnector, as_connector
+from procrastinate.connector import BaseConnector, as_connector, openings_in_loop, openings_of
 from procrastinate.core.defaults import LARGEST_COUNT
 from procrastinate.defer_hooks import DeferHook
 from procrastinate.jobs import Job, JobDeferrer
@@ -386,22 +386,22 @@ class App(Blueprint):
         return await self.job_manager.check_connection_async()
 
     def open(self, pool_or_engine: Any = None) -> Self:
-        """Open the app for synchronous use. ``with app.open():`` also closes it.
+        """Open the app for synchronous use. ``with app.open():`` closes it after the last such block.
 
         Parameters
         ----------
         pool_or_engine:
             A connection pool or engine to use instead of a new one. The app does not close it.
         """
-        self.connector.open(pool_or_engine)
+        openings_of(self.connector).open(self.connector, pool_or_engine)
         return self
 
     def close(self) -> None:
         """Close the connections that :meth:`open` opened."""
-        self.connector.close()
+        openings_of(self.connector).close(self.connector)
 
     def open_async(self, pool: Any = None) -> AwaitableContext:
-        """Open the app for asynchronous use. ``async with app.open_async():`` also closes it.
+        """Open the app for asynchronous use. ``async with app.open_async():`` closes it after the last such block.
 
         Parameters
         ----------
@@ -412,9 +412,10 @@ class App(Blueprint):
 
     async def close_async(self) -> None:
         """Close the connections that :meth:`open_async` opened."""
-        await self.connector.close_async()
+        await openings_in_loop(self.connector).close_async(self.connector)
 
     def __enter__(self) -> Self:
+        openings_of(self.connector).enter_block()
         return self
 
     def __exit__(
@@ -423,7 +424,7 @@ class App(Blueprint):
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        openings_of(self.connector).leave_block(self.connector)
 
 
 def _read_import_paths(import_paths: Iterable[str] | None) -> list[str]:
@@ -441,14 +442,17 @@ class AwaitableContext(Awaitable[App]):
         self._pool = pool
 
     async def _open(self) -> App:
-        await self._app.connector.open_async(self._pool)
+        connector = self._app.connector
+        await openings_in_loop(connector).open_async(connector, self._pool)
         return self._app
 
     def __await__(self) -> Generator[Any, None, App]:
         return self._open().__await__()
 
     async def __aenter__(self) -> App:
-        return await self._open()
+        connector = self._app.connector
+        await openings_in_loop(connector).enter_block_async(connector, self._pool)
+        return self._app
 
     async def __aexit__(
         self,
@@ -456,4 +460,5 @@ class AwaitableContext(Awaitable[App]):
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._app.close_async()
+        connector = self._app.connector
+        await openings_in_loop(connector).leave_block_async(connector)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
+import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
@@ -11,6 +13,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 import sqlalchemy as sa
 
 from procrastinate import exceptions
+from procrastinate._fork_locks import fork_lock
 from procrastinate._raw_queries import RawQueries
 
 P = ParamSpec("P")
@@ -165,6 +168,91 @@ class BaseConnector(RawQueries):
     def get_worker_connector(self) -> BaseConnector:
         """Return the connector for a worker, with a separate engine for the same database."""
         return self
+
+
+class Openings:
+    """What keeps a connector open: for synchronous code, or in one event loop.
+
+    A block (``with app.open():``) keeps it open until its own end. Two threads or two asyncio tasks may have a block at
+    the same time, and a function that is called in a block may have one. A call of ``app.open()`` alone keeps it open
+    until ``app.close()``.
+    """
+
+    def __init__(self) -> None:
+        self._calls = 0
+        self._blocks = 0
+
+    def open(self, connector: BaseConnector, pool: Any) -> None:
+        """Open for synchronous code, by a call or at the start of a block."""
+        with _openings_lock:
+            connector.open(pool)
+            self._calls += 1
+
+    def enter_block(self) -> None:
+        """Count the last call as the start of a block."""
+        with _openings_lock:
+            self._calls = max(self._calls - 1, 0)
+            self._blocks += 1
+
+    def leave_block(self, connector: BaseConnector) -> None:
+        """Close after the last block, unless a call keeps the connector open."""
+        with _openings_lock:
+            if self._leave():
+                connector.close()
+
+    def close(self, connector: BaseConnector) -> None:
+        """Close now."""
+        with _openings_lock:
+            self._calls = 0
+            connector.close()
+
+    async def open_async(self, connector: BaseConnector, pool: Any) -> None:
+        """Open in this event loop, by a call."""
+        await connector.open_async(pool)
+        self._calls += 1
+
+    async def enter_block_async(self, connector: BaseConnector, pool: Any) -> None:
+        """Open at the start of a block. It counts before it opens, so that the end of another one does not close."""
+        self._blocks += 1
+        try:
+            await connector.open_async(pool)
+        except BaseException:
+            self._blocks -= 1
+            raise
+
+    async def leave_block_async(self, connector: BaseConnector) -> None:
+        """Close after the last block in this event loop, unless a call keeps the connector open."""
+        if self._leave():
+            await connector.close_async()
+
+    async def close_async(self, connector: BaseConnector) -> None:
+        """Close in this event loop now."""
+        self._calls = 0
+        await connector.close_async()
+
+    def _leave(self) -> bool:
+        self._blocks = max(self._blocks - 1, 0)
+        return self._blocks == 0 and self._calls == 0
+
+
+_openings_lock = fork_lock()
+_openings: weakref.WeakKeyDictionary[BaseConnector, Openings] = weakref.WeakKeyDictionary()
+_openings_in_loops: weakref.WeakKeyDictionary[
+    BaseConnector, weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Openings]
+] = weakref.WeakKeyDictionary()
+
+
+def openings_of(connector: BaseConnector) -> Openings:
+    """Return what keeps a connector open for synchronous code."""
+    with _openings_lock:
+        return _openings.setdefault(connector, Openings())
+
+
+def openings_in_loop(connector: BaseConnector) -> Openings:
+    """Return what keeps a connector open in the running event loop."""
+    with _openings_lock:
+        of_loops = _openings_in_loops.setdefault(connector, weakref.WeakKeyDictionary())
+        return of_loops.setdefault(asyncio.get_running_loop(), Openings())
 
 
 def as_connector(value: Any) -> BaseConnector:
