@@ -168,6 +168,11 @@ def test_arguments_that_python_cannot_read_fail_no_page(admin: Client, arguments
     _pages(admin, job_id)
 
 
+@pytest.mark.parametrize("column", ["meta", "trace_context"])
+def test_a_value_that_no_page_shows_fails_no_page(admin: Client, column: str) -> None:
+    _pages(admin, _insert(**{column: ARGUMENTS["a text of more than a gigabyte"]}))
+
+
 @pytest.mark.parametrize("value", [text for name, text in ARGUMENTS.items() if "gigabyte" not in name])
 def test_a_value_that_python_cannot_read_fails_no_query(admin: Client, value: str) -> None:
     good = ship.defer(order_id=1)

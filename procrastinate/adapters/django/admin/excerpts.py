@@ -21,7 +21,7 @@ from django.db.models import (
     Value,
     When,
 )
-from django.db.models.functions import Cast, Left
+from django.db.models.functions import Cast, Left, Right
 from django.db.models.lookups import Exact, LessThanOrEqual
 
 from procrastinate.adapters.django.models import ProcrastinateError, ProcrastinateEvent, ProcrastinateJob
@@ -34,6 +34,8 @@ _SMALL = 2_000
 """Size limit in bytes. Even the longest possible numbers make a text of at most 25 megabytes from it."""
 _LONG_NUMBER = "@ > 1e300 || @ < -1e300 || (@ != 0 && @ > -1e-300 && @ < 1e-300)"
 """jsonb stores 1e131071 in ten bytes and writes 131,072 digits. Thousands of these exceed the gigabyte of a text."""
+_NOT_READ = ("args", "meta", "trace_context", "lock", "queueing_lock", "limit_name", "limit_key", "step")
+"""Columns that may be of any size. The list shows none of them, and the page of a job reads its own locks."""
 
 
 class _StoredSize(Func):
@@ -59,15 +61,15 @@ class _HasLongNumber(Func):
 
 
 def with_excerpts(jobs: QuerySet[ProcrastinateJob]) -> QuerySet[ProcrastinateJob]:
-    """Return the jobs with what a page shows of them, but without ``args``.
+    """Return the jobs with what a page shows of them, but without ``args`` and other values that may be large.
 
     That is ``args_beginning``, ``scheduled_at_text``, ``finished_at_text``, ``started_at``, ``error_class`` and
     ``error_message``. ``args_beginning`` has at most one character more than :data:`SHORT`, and is ``None`` for large
-    arguments. The error is that of the last attempt that failed, and its message is cut.
+    arguments. The error is that of the last attempt that failed. Its message and the path of its class are cut.
     """
-    return jobs.defer("args").annotate(
+    return jobs.defer(*_NOT_READ).annotate(
         started_at=_of_job(ProcrastinateEvent.objects.filter(type="started"), "at"),
-        error_class=_of_job(ProcrastinateError.objects, "exception_class"),
+        error_class=_of_job(ProcrastinateError.objects, Right("exception_class", SHORT * 2)),
         error_message=_of_job(ProcrastinateError.objects, Left("message", SHORT * 2)),
         args_beginning=Case(
             When(
