@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
@@ -52,16 +53,28 @@ class Access:
     permissions:
         What the visitor may do. :meth:`read_only` and :meth:`everything` are the usual sets.
     user:
-        Name of the visitor for the record of actions. Of an object, such as the user of a framework, its text counts.
+        Name of the visitor for the record of actions. A number or a UUID becomes its text.
+
+    Raises
+    ------
+    TypeError
+        ``user`` is an object of another kind.
     """
 
     permissions: frozenset[Permission]
     user: str = ""
 
     def __post_init__(self) -> None:
-        """Take the name of a user object, and refuse permissions that do not exist."""
-        object.__setattr__(self, "user", str(self.user or ""))
+        """Keep the name as text, and refuse permissions that do not exist.
+
+        An object of a visitor is no name, and its text may hold more than that.
+        """
         object.__setattr__(self, "permissions", frozenset(map(Permission, self.permissions)))
+        user: Any = self.user
+        if user is None or isinstance(user, int | uuid.UUID):
+            object.__setattr__(self, "user", "" if user is None else str(user))
+        elif not isinstance(user, str):
+            raise TypeError(f"user of an Access is the name of the visitor, not {type(user).__name__}: give its name")
 
     @classmethod
     def nothing(cls) -> Access:

@@ -10,6 +10,8 @@ import json
 import re
 import socket
 import threading
+import types
+import uuid
 from typing import Any
 
 import httpx
@@ -107,6 +109,15 @@ def test_a_visitor_who_may_not_look_may_not_act() -> None:
     assert not access.may(Permission.DELETE)
     assert not Access.read_only().may(Permission.RETRY)
     assert not Access.everything().without_changes().may(Permission.RETRY)
+
+
+def test_the_name_of_a_visitor_is_text() -> None:
+    """It is stored with a pause and an operation. The object of a visitor was an error only then."""
+    key = uuid.uuid4()
+    users: list[Any] = ["ada", 42, key, None]
+    assert [Access.everything(user).user for user in users] == ["ada", "42", str(key), ""]
+    with pytest.raises(TypeError, match="not SimpleNamespace: give its name"):
+        Access.read_only(types.SimpleNamespace(name="ada", password="hidden"))  # type: ignore[arg-type]
 
 
 def _post(**headers: str) -> Request:
@@ -304,9 +315,7 @@ def test_a_login_from_a_file_of_secrets_has_no_line_end(end: str) -> None:
 
 def test_a_login_in_quotes_is_refused_without_its_value() -> None:
     with pytest.raises(ValueError, match="PASSWORD begins and ends with quotes") as refused:
-        Login.from_environment(
-            {"PROCRASTINATE_DASHBOARD_USER": "ada", "PROCRASTINATE_DASHBOARD_PASSWORD": '"hidden"'}
-        )
+        Login.from_environment({"PROCRASTINATE_DASHBOARD_USER": "ada", "PROCRASTINATE_DASHBOARD_PASSWORD": '"hidden"'})
     assert "hidden" not in str(refused.value)
 
 
