@@ -214,6 +214,8 @@ def _criteria(words: Sequence[str], allowed: Sequence[str]) -> dict[str, Any]:
         name, separator, value = word.partition("=")
         if not separator or name not in allowed:
             raise ShellError(f"{word!r} is not understood: give {', '.join(f'{one}=...' for one in allowed)}")
+        if name in criteria:
+            raise ShellError(f"{name} is given twice: list the jobs of each value")
         criteria[name] = value
     return criteria
 

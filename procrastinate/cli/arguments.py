@@ -206,6 +206,21 @@ class Names(argparse.Action):
             setattr(namespace, self.dest, list(dict.fromkeys([*before, *values])))
 
 
+class Once(argparse.Action):
+    """An option that chooses jobs by one value. argparse takes the last of several, and others would be changed."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        if getattr(namespace, self.dest, None) is not None:
+            raise argparse.ArgumentError(self, "it is given several times: run the command once for each value")
+        setattr(namespace, self.dest, values)
+
+
 def given_name(value: str) -> str:
     """Return text that is not empty. An unset variable of a shell must not choose other rows than the name does."""
     if not value.strip():

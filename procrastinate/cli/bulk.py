@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from procrastinate._text.terminal import counted, say
 from procrastinate.app import App
-from procrastinate.cli.arguments import given_name, since
+from procrastinate.cli.arguments import Once, given_name, since
 from procrastinate.cli.json_output import write_json
 from procrastinate.cli.queues import user_name
 from procrastinate.cli.waits import database_awaited
@@ -30,13 +30,19 @@ def add_cancel_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_arguments(parser: argparse.ArgumentParser, word: str, happened: str) -> None:
-    parser.add_argument("--task", type=given_name, help="only jobs of this task")
-    parser.add_argument("--queue", type=given_name, help="only jobs of this queue")
+    parser.add_argument("--task", action=Once, type=given_name, help="only jobs of this task")
+    parser.add_argument("--queue", action=Once, type=given_name, help="only jobs of this queue")
     parser.add_argument(
-        "--error", type=given_name, help="only jobs with an error of this class: its path, or the end of it"
+        "--error",
+        action=Once,
+        type=given_name,
+        help="only jobs with an error of this class: its path, or the end of it",
     )
     parser.add_argument(
-        "--since", type=since, help=f"only jobs {happened} since then: 30m, 2h, 1d, or ISO 8601 with a zone"
+        "--since",
+        action=Once,
+        type=since,
+        help=f"only jobs {happened} since then: 30m, 2h, 1d, or ISO 8601 with a zone",
     )
     parser.add_argument("--yes", action="store_true", help=f"{word} them. Otherwise the jobs are only counted")
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")

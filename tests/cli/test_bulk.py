@@ -171,3 +171,15 @@ def test_an_empty_name_chooses_not_everything_elsewhere(app: App, capsys: Captur
         main(arguments)
     assert ended.value.code == 2
     assert f"argument {arguments[1]}: it is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--task", "send"), ("--queue", "mail"), ("--error", "Refused"), ("--since", "1d")]
+)
+def test_two_values_of_an_option_are_refused(app: App, capsys: Capture, option: str, value: str) -> None:
+    """The last one alone would count, and the jobs of the other would stay as they are without a word."""
+    with pytest.raises(SystemExit) as ended:
+        main(["retry", option, value, option, value, "--yes"])
+    assert ended.value.code == 2
+    assert f"argument {option}: it is given several times" in capsys.readouterr().err
+    assert count(app, Status.FAILED) == 5

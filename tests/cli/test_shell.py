@@ -88,6 +88,7 @@ def test_commands(shell: ProcrastinateShell, capsys: Capture, line: str, printed
         ("list_jobs status=done", "'done' is not a valid Status"),
         ("list_jobs id=first", "'first' is not the id of a job"),
         ("list_jobs limit=many", "limit=many is not understood"),
+        ("list_jobs queue=a queue=b", "queue is given twice"),
         ("help dance", "There is no command 'dance'"),
         ("list_queues id=1", "'id=1' is not understood"),
         ("cancel", "'' is not the id of a job"),

@@ -72,13 +72,15 @@ def test_a_list_of_jobs_with_an_id_that_none_can_have_is_empty(app: procrastinat
     app.configure_task("t").defer()
     assert list(app.job_manager.list_jobs(id=asked)) == []
     assert list(app.job_manager.list_jobs(worker_id=asked)) == []
+    assert list(app.job_manager.list_jobs(after_id=asked)) == []
 
 
 def test_a_list_of_workflows_before_an_id_that_none_can_have_has_all(app: procrastinate.App) -> None:
     workflow = app.workflow("one")
     workflow.add_signal("approved")
     workflow_id = workflow.defer()
-    assert [one.id for one in app.workflows.list(before=10**30)] == [workflow_id]
+    for before in (10**30, str(workflow_id + 1), "9" * 40):
+        assert [one.id for one in app.workflows.list(before=before)] == [workflow_id]  # type: ignore[arg-type]
 
 
 def test_the_text_of_an_id_is_an_id(app: procrastinate.App) -> None:
