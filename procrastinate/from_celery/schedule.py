@@ -38,7 +38,13 @@ def as_code(entries: Iterable[Entry], timezone: str = "UTC", route: Route | None
         try:
             yield _declaration(entry if route is None else route(entry), timezone)
         except NotTranslated as error:
-            yield quoted(f"{NOT_TRANSLATED}: {entry.name}, task {entry.task}: {error}")
+            yield _not_translated(entry, str(error))
+        except Exception as error:  # the values of an entry may be of any kind
+            yield _not_translated(entry, f"it cannot be read ({type(error).__name__}: {error})")
+
+
+def _not_translated(entry: Entry, reason: str) -> str:
+    return quoted(f"{NOT_TRANSLATED}: {entry.name}, task {entry.task}: {reason}")
 
 
 def _declaration(entry: Entry, timezone: str) -> str:
@@ -80,6 +86,8 @@ def _require_json(task_kwargs: Mapping[str, Any]) -> None:
 
 
 def _cron(schedule: Any) -> str:
+    if isinstance(schedule, Exception):
+        raise NotTranslated(f"it cannot be read ({type(schedule).__name__}: {schedule})")
     if hasattr(schedule, "_orig_minute"):
         return _cron_of_crontab(schedule)
     run_every = getattr(schedule, "run_every", schedule)

@@ -56,6 +56,26 @@ def test_enabled_rows_are_printed_as_declarations(empty_database_url: str) -> No
     assert printed.strip() == EXPECTED.strip()
 
 
+BROKEN = """
+PeriodicTask.objects.create(name="text", task="shop.text", interval=interval)
+PeriodicTask.objects.create(name="none", task="shop.none", interval=interval)
+PeriodicTask.objects.create(name="five", task="shop.five", interval=interval)
+PeriodicTask.objects.filter(name="text").update(args="[1")
+PeriodicTask.objects.filter(name="none").update(interval=None)
+PeriodicTask.objects.filter(name="five").update(args="5")
+"""
+
+
+@only_with_beat
+def test_a_row_that_cannot_be_read_does_not_keep_the_others_from_being_printed(empty_database_url: str) -> None:
+    run_ok("migrate", "django_celery_beat", "-v0", url=empty_database_url, settings=SETTINGS)
+    run_ok("shell", "-c", ROWS + BROKEN, url=empty_database_url, settings=SETTINGS)
+    printed = run_ok("procrastinate", "celery-schedule", url=empty_database_url, settings=SETTINGS)
+    assert printed.startswith(EXPECTED.strip())
+    for name in ("text", "none", "five"):
+        assert f"# NOT TRANSLATED: {name}, task shop.{name}: it cannot be read (" in printed
+
+
 @only_with_beat
 def test_printed_rows_have_the_queues_of_the_routes_in_the_settings(empty_database_url: str) -> None:
     run_ok("migrate", "django_celery_beat", "-v0", url=empty_database_url, settings=ROUTED)

@@ -33,7 +33,7 @@ def celery_schedule(app: Any, arguments: argparse.Namespace) -> None:
         raise ImproperlyConfigured(_NO_ROWS) from None
     timezone = arguments.timezone or getattr(django_settings, "CELERY_TIMEZONE", django_settings.TIME_ZONE)
     rows = model.objects.filter(enabled=True).order_by("pk")
-    cli.print_declarations([_entry(row) for row in rows], timezone, cli.read_routes(_celery_app()))
+    cli.print_declarations([_read(row) for row in rows], timezone, cli.read_routes(_celery_app()))
 
 
 def _celery_app() -> Any:
@@ -50,6 +50,14 @@ def _celery_app() -> Any:
     made = celery.Celery(set_as_current=False)
     made.conf.task_routes = routes
     return made
+
+
+def _read(row: Any) -> Entry:
+    """Return a row as an entry. Any program may write rows, so one that cannot be read says why in its place."""
+    try:
+        return _entry(row)
+    except Exception as error:  # for example, its arguments are no JSON, or it has no schedule
+        return Entry(name=row.name, task=row.task, schedule=error)
 
 
 def _entry(row: Any) -> Entry:
