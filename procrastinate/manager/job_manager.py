@@ -287,9 +287,10 @@ class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, ReportCall
                 DeprecationWarning,
                 stacklevel=2,
             )
-            operation = functools.partial(core.list_jobs_started_before, seconds=_at_most_a_century(nb_seconds))
+            operation = functools.partial(core.list_jobs_started_before, seconds=min(nb_seconds, LONGEST))
         else:
-            operation = functools.partial(core.list_stalled_jobs, seconds_since_heartbeat=seconds_since_heartbeat)
+            seconds = min(seconds_since_heartbeat, LONGEST)
+            operation = functools.partial(core.list_stalled_jobs, seconds_since_heartbeat=seconds)
         stored = await self._run_async(connection, operation, queue_name=queue, task_name=task_name)
         return self._jobs(stored)
 
@@ -330,7 +331,7 @@ class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, ReportCall
             Status.ABORTED: include_aborted,
         }
         old: dict[str, Any] = {
-            "older_than": datetime.timedelta(seconds=_at_most_a_century(nb_hours * 3600)),
+            "older_than": datetime.timedelta(hours=min(nb_hours, LONGEST / 3600)),
             "statuses": [status for status, included in choice.items() if included],
             "queue_name": queue,
         }
@@ -408,11 +409,6 @@ _malformed = Seldom(
     "notification_malformed",
     longest=_LONGEST_PAYLOAD,
 )
-
-
-def _at_most_a_century(seconds: float) -> float:
-    """Return an age that PostgreSQL can subtract from the time: no job is older than a hundred years."""
-    return min(seconds, LONGEST)
 
 
 def _id(job: Job) -> int:

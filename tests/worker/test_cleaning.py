@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from procrastinate import builtin_tasks
@@ -110,3 +112,16 @@ async def test_a_task_of_the_program_that_removes_old_jobs_decides_itself(
     await clean.defer_async()
     await workers.run()
     assert queue.sql("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'audit'") == 0
+
+
+@pytest.mark.parametrize("hours", [10**8, 10**12, float("inf")])
+async def test_a_time_that_no_clock_reaches_back_to_finds_nothing(
+    app: App, workers: Workers, queue: Queue, hours: Any
+) -> None:
+    """So a program may say "never" by a large number."""
+    await app.task(name="good")(lambda: None).defer_async()
+    await workers.run()
+    await app.job_manager.delete_old_jobs(nb_hours=hours)
+    await app.job_manager.delete_old_jobs(nb_hours=hours, queue="other")
+    assert list(await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=hours * 3600)) == []
+    assert queue.statuses() == {"succeeded": 1}
