@@ -82,3 +82,17 @@ def test_a_large_workflow_is_cancelled_in_several_requests(serve: Serve, monkeyp
                 "SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo' AND task_name = 'shop.catalogue.work'"
             )
             assert connection.exec_driver_sql(statement).scalar_one() == 0
+
+
+@pytest.mark.parametrize(("timeout", "silence", "is_lost"), [(5.0, 20, True), (600.0, 60, False)])
+def test_a_worker_is_lost_after_its_own_time(serve: Serve, timeout: float, silence: int, is_lost: bool) -> None:
+    with serve() as (served, client):
+        terms = core.WorkerTerms(heartbeat_interval=1.0, stalled_timeout=timeout)
+        with served.engine.connect() as connection:
+            worker_id = core.register_worker(connection, terms)
+            statement = "UPDATE procrastinate_workers SET last_heartbeat = now() - :silence * interval '1 s'"
+            connection.execute(sa.text(statement), {"silence": silence})
+        job_id = _insert(served.engine, queue_name="q", task_name="t", status="doing", worker_id=worker_id)
+        page = client.get(f"jobs/{job_id}").text
+        assert ("worker lost" in page) == is_lost
+        assert (f"jobs/{job_id}/retry" in page) == is_lost

@@ -12,6 +12,7 @@ from procrastinate.core.enums import ReportKind, Status
 from procrastinate.core.inspection.bounds import Count, bounded_count, load, moment, to_count
 from procrastinate.core.inspection.records import Attempt, Event, HeldKey, JobDetails, ListedJob
 from procrastinate.core.inspection.rows import LISTED, NEIGHBOUR, in_order, listed_job, neighbour
+from procrastinate.core.inspection.workers import is_alive
 from procrastinate.core.job_logs import MOST_RUNS, read_job_logs
 from procrastinate.core.job_reports import READABLE_REPORT, is_of_last_run, to_progress
 from procrastinate.core.job_states import JobState
@@ -60,6 +61,9 @@ _JOB: sa.Select[Any] = sa.select(
     .where(workers.c.id == jobs.c.worker_id)
     .scalar_subquery()
     .label("worker_heartbeat_at"),
+    sa.func.coalesce(sa.select(is_alive()).where(workers.c.id == jobs.c.worker_id).scalar_subquery(), sa.false()).label(
+        "worker_is_alive"
+    ),
     jobs.c.status,
     shown(jobs.c.meta, LONGEST_VALUE).label("meta"),
     _progress(READABLE_REPORT).label("progress"),
@@ -145,6 +149,7 @@ def load_job(connection: sa.Connection, now: datetime.datetime, job_id: int) -> 
         holder=holder,
         line=_line(connection, job),
         worker_heartbeat_at=row.worker_heartbeat_at,
+        worker_is_alive=row.worker_is_alive,
         unique_key=_unique_key(connection, job_id),
         meta=row.meta,
         progress=None

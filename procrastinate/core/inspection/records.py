@@ -153,7 +153,8 @@ class JobDetails:
     for. ``line`` is the number of jobs in front of it for that lock, or behind it if it has the lock. ``unique_key`` is
     ``None`` if the job is not unique, or another job has taken its key. ``progress`` is what the run under way, or else
     the last one, says of itself. ``workflow_id`` is the workflow that it is a step of. ``meta`` is JSON text, or
-    ``None`` without metadata. ``limit_name`` and ``limit_key`` are ``None`` without a limit.
+    ``None`` without metadata. ``limit_name`` and ``limit_key`` are ``None`` without a limit. ``worker_is_alive`` says
+    whether its worker is registered and not silent for longer than it told.
     """
 
     now: datetime.datetime
@@ -167,6 +168,7 @@ class JobDetails:
     holder: Neighbour | None
     line: Count
     worker_heartbeat_at: datetime.datetime | None
+    worker_is_alive: bool
     workflow_id: int | None
     step: str | None
     meta: str | None

@@ -8,7 +8,6 @@ import datetime
 from procrastinate import core
 from procrastinate.alembic.revisions import known_revisions
 from procrastinate.core import inspection
-from procrastinate.core.defaults import STALLED_TIMEOUT
 from procrastinate.core.enums import EventType
 from procrastinate.core.inspection import Event, JobDetails, JobState
 from procrastinate.dashboard.access import Permission
@@ -122,11 +121,8 @@ def _missing(visit: Visit, job_id: int, problem: str | None) -> Calls[Response]:
 
 
 def is_lost(details: JobDetails) -> bool:
-    """Return whether the worker of a running job is gone or silent."""
-    if details.job.state is not JobState.RUNNING:
-        return False
-    beat = details.worker_heartbeat_at
-    return beat is None or (details.now - beat).total_seconds() > STALLED_TIMEOUT
+    """Return whether the worker of a running job is gone, or silent for longer than it said that it may be."""
+    return details.job.state is JobState.RUNNING and not details.worker_is_alive
 
 
 def change_job(visit: Visit, job_id: int, name: str) -> Calls[Response]:
