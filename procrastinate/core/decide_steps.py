@@ -25,7 +25,7 @@ from procrastinate import exceptions
 from procrastinate.core.arrays import array_param, is_one_of, unnest
 from procrastinate.core.create_workflows import LOOKED_AT_ONCE, after, append_arrivals
 from procrastinate.core.enums import Status
-from procrastinate.core.finish_groups import ENDS, finish_groups
+from procrastinate.core.finish_groups import ENDS, finish_groups, lacks_success
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.refusals import AtOnce, Changer, InParts
 from procrastinate.core.tables import (
@@ -150,13 +150,12 @@ def is_unfinished(job: sa.FromClause, group: sa.FromClause) -> sa.ColumnElement[
     return sa.or_(job.c.status.not_in(_ENDED_STATUSES), sa.and_(group.c.id.is_not(None), group.c.finished_at.is_(None)))
 
 
-_WITHOUT_SUCCESS = _group.c.failed + _group.c.cancelled + _group.c.aborted + _group.c.lost
 _HAS_SUCCEEDED = sa.case(
     (
         dependencies.c.parent_id.is_not(None),
         sa.func.coalesce(_parent.c.status == status_literal(Status.SUCCEEDED), False),
     ),
-    else_=sa.func.coalesce(_WITHOUT_SUCCESS == 0, False),
+    else_=sa.func.coalesce(~lacks_success(_group), False),
 )
 _IS_BROKEN = sa.case(
     (dependencies.c.rule == Rule.END.value, False),

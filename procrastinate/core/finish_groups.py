@@ -57,6 +57,15 @@ _LOSE = (
 ENDS = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.ABORTED)
 
 
+def lacks_success(group: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Return the condition "a member of this ended group did not succeed". It is NULL without a group.
+
+    The counts are not added up, because plain SQL may have stored some whose sum leaves the type of the column.
+    """
+    counts = (group.c.failed, group.c.cancelled, group.c.aborted, group.c.lost)
+    return sa.func.greatest(*counts, type_=sa.BigInteger()) > 0
+
+
 def _finish_statement() -> Any:
     """Count the members of groups, write down the counts and the end."""
     group = workflows.alias("ended_group")

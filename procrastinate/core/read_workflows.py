@@ -12,6 +12,7 @@ from procrastinate.core.arrays import array_param
 from procrastinate.core.criteria import equals
 from procrastinate.core.enums import Status
 from procrastinate.core.fetch import from_microseconds, microseconds
+from procrastinate.core.finish_groups import lacks_success
 from procrastinate.core.job_states import ENDED, WORD
 from procrastinate.core.tables import dependencies, jobs, status_literal, waits_for_others, workflows
 from procrastinate.core.workflow_rows import (
@@ -28,7 +29,8 @@ from procrastinate.core.workflow_rows import (
 _ID = sa.bindparam("workflow_id", type_=sa.BigInteger())
 _IDS = array_param("ids", sa.BigInteger())
 _part = workflows.alias("part")
-_IS_WORKFLOW = workflows.c.kind == GroupKind.WORKFLOW.value
+# Plain SQL may have stored a row of this kind that is part of another workflow, or of none.
+_IS_WORKFLOW = sa.and_(workflows.c.kind == GroupKind.WORKFLOW.value, workflows.c.root_id == workflows.c.id)
 
 _ENDED = [status_literal(status) for status in ENDED.values()]
 _COLUMNS = (
@@ -71,16 +73,14 @@ _IS_MAIN = sa.or_(
         ~sa.select(_part.c.id).where(_part.c.root_id == workflows.c.id, _part.c.kind == GroupKind.STEPS.value).exists(),
     ),
 )
-_WITHOUT_SUCCESS = _main.c.failed + _main.c.cancelled + _main.c.aborted + _main.c.lost
+_LACKS_SUCCESS = lacks_success(_main)
 _IN_STATE = {
     WorkflowState.RUNNING: _main.c.finished_at.is_(None),
-    WorkflowState.SUCCEEDED: sa.and_(_main.c.finished_at.is_not(None), _WITHOUT_SUCCESS == 0),
+    WorkflowState.SUCCEEDED: sa.and_(_main.c.finished_at.is_not(None), ~_LACKS_SUCCESS),
     WorkflowState.CANCELLED: sa.and_(
-        _main.c.finished_at.is_not(None), _WITHOUT_SUCCESS > 0, workflows.c.cancelled_at.is_not(None)
+        _main.c.finished_at.is_not(None), _LACKS_SUCCESS, workflows.c.cancelled_at.is_not(None)
     ),
-    WorkflowState.FAILED: sa.and_(
-        _main.c.finished_at.is_not(None), _WITHOUT_SUCCESS > 0, workflows.c.cancelled_at.is_(None)
-    ),
+    WorkflowState.FAILED: sa.and_(_main.c.finished_at.is_not(None), _LACKS_SUCCESS, workflows.c.cancelled_at.is_(None)),
 }
 _IN_STATE[WorkflowState.HELD] = _IN_STATE[WorkflowState.RUNNING]
 

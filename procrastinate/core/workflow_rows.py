@@ -24,9 +24,15 @@ class Rule(enum.IntEnum):
     """It did not succeed, and the workflow was not cancelled. Otherwise the job is not needed and is cancelled."""
 
 
+_CALLBACKS: dict[int, str] = {Rule.ON_SUCCESS.value: "on_success", Rule.ON_FAILURE.value: "on_failure"}
+
+
 def callback_of(rule: int) -> str:
-    """Return the kind of a callback, by what it needs of the group of all steps."""
-    return {Rule.ON_SUCCESS: "on_success", Rule.ON_FAILURE: "on_failure"}.get(Rule(rule), "on_end")
+    """Return the kind of a callback, by what it needs of the group of all steps.
+
+    A rule that only a later release knows is shown as one that needs no success.
+    """
+    return _CALLBACKS.get(rule, "on_end")
 
 
 SIGNAL_TASK = "builtin:procrastinate.builtin_tasks.wait_for_signal"

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from procrastinate.core.decide_steps import is_unfinished
 from procrastinate.core.enums import Status
+from procrastinate.core.finish_groups import lacks_success
 from procrastinate.core.job_states import WAITING_FOR_SIGNAL, label_of, word_in
 from procrastinate.core.tables import DOING, TODO, dependencies, jobs, status_literal, workflows
 from procrastinate.core.workflow_rows import SIGNAL_TASK, GroupKind, Rule, callback_of
@@ -102,13 +103,12 @@ def read_step(connection: sa.Connection, job_id: int) -> StepFacts | None:
 _parent, _group = jobs.alias("parent"), workflows.alias("parent_group")
 _IS_UNFINISHED = sa.func.coalesce(is_unfinished(_parent, _group), sa.false())
 _HAS_NOT_SUCCEEDED = sa.func.coalesce(_parent.c.status != status_literal(Status.SUCCEEDED), True)
-_GROUP_WITHOUT_SUCCESS = _group.c.failed + _group.c.cancelled + _group.c.aborted + _group.c.lost > 0
 _IS_UNSUCCESSFUL = sa.case(
     (
         dependencies.c.parent_id.is_not(None),
         sa.func.coalesce(_parent.c.status != status_literal(Status.SUCCEEDED), True),
     ),
-    else_=_GROUP_WITHOUT_SUCCESS,
+    else_=lacks_success(_group),
 )
 _NEEDED = (
     sa.select(
@@ -164,11 +164,11 @@ def count_open(connection: sa.Connection, job_id: int) -> int:
 
 
 def _open_members() -> sa.Select[Any]:
-    """Count the open steps of a group and of the open groups in it."""
+    """Count the open steps of a group and of the open groups in it. A group that is part of itself is read once."""
     part = workflows.alias("part")
     whole = sa.select(part.c.id).where(part.c.id == sa.bindparam("group_id", type_=sa.BigInteger())).cte(recursive=True)
     inner = workflows.alias("inner_part")
-    parts = whole.union_all(
+    parts = whole.union(
         sa.select(inner.c.id).join(whole, inner.c.parent_id == whole.c.id).where(inner.c.finished_at.is_(None))
     )
     member = jobs.alias("member")
