@@ -47,6 +47,14 @@ class EventType(enum.Enum):
     RETRIED = "retried"
 
 
+_EVENT_TYPES = {one.value: one for one in EventType}
+
+
+def event_type_of(stored: str | None) -> EventType | None:
+    """Return the type of a stored event, or ``None`` if it has none, or one that only a later release knows."""
+    return None if stored is None else _EVENT_TYPES.get(stored)
+
+
 BECAME_READY = (EventType.DEFERRED, EventType.DEFERRED_FOR_RETRY, EventType.RETRIED, EventType.SCHEDULED)
 """Events from which a job waits to start."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from procrastinate.core.arguments import readable_result
-from procrastinate.core.enums import EventType
+from procrastinate.core.enums import event_type_of
 from procrastinate.core.fetch import STORED_COLUMNS, from_microseconds, microseconds
 from procrastinate.core.rows import JobError, Progress, StoredEvent, StoredJob, StoredResult
 from procrastinate.core.tables import errors, events, jobs, results
@@ -54,7 +55,7 @@ def get_result(connection: sa.Connection, job_id: int) -> StoredResult | None:
         finished_at=from_microseconds(row.finished_at),
         value=row.value,
         errors=tuple(_job_error(*error) for error in json.loads(row.errors or "[]")),
-        events=tuple(_event(*event) for event in json.loads(row.events or "[]")),
+        events=tuple(_events(json.loads(row.events or "[]"))),
     )
 
 
@@ -71,8 +72,11 @@ def _job_error(
     )
 
 
-def _event(type_: str, at: int | None) -> StoredEvent:
-    return StoredEvent(type=EventType(type_), at=from_microseconds(at))
+def _events(stored: list[tuple[str | None, int | None]]) -> Iterator[StoredEvent]:
+    for type_, at in stored:
+        known = event_type_of(type_)
+        if known is not None:
+            yield StoredEvent(type=known, at=from_microseconds(at))
 
 
 class _TransactionNumber(sa.types.UserDefinedType[Any]):

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 import procrastinate
 from procrastinate import core
 from procrastinate.core import bulk
+from procrastinate.core.enums import EventType, Status
 from procrastinate.dashboard import Access
 from procrastinate.dashboard.dashboard import Dashboard
 from procrastinate.dashboard.messages import Request
@@ -155,3 +156,37 @@ def test_a_worker_runs_its_jobs_and_rolls_up_statistics_amid_odd_rows(
         ).scalar()
         == 0
     )
+
+
+def _page(app: procrastinate.App, path: str) -> str:
+    response = Dashboard(app).handle(Request(method="GET", path=path, access=Access.everything()))
+    assert response.status == 200
+    return bytes(response.body).decode()
+
+
+def test_events_without_a_known_type_break_neither_the_page_nor_the_result_of_a_job(
+    app: procrastinate.App, connection: sa.Connection
+) -> None:
+    """A later release may have stored another type. Nothing keeps plain SQL from storing none."""
+    connection.exec_driver_sql("ALTER TYPE procrastinate_job_event_type ADD VALUE 'of a later release'")
+    job_id = app.configure_task("of a later release").defer()
+    connection.exec_driver_sql(
+        "INSERT INTO procrastinate_events (job_id, type, at) VALUES (%s, 'of a later release', now()), "
+        "(%s, NULL, now())",
+        (job_id, job_id),
+    )
+    assert _page(app, f"jobs/{job_id}").count("Unknown event") == 2
+    assert app.job_manager.get_result(job_id).status is Status.TODO
+    stored = app.connector.run(core.get_result, job_id)
+    assert stored is not None
+    assert [event.type for event in stored.events] == [EventType.DEFERRED]
+
+
+def test_a_job_that_holds_several_unique_keys_has_a_page(app: procrastinate.App, connection: sa.Connection) -> None:
+    job_id = app.configure_task("task").defer()
+    connection.exec_driver_sql(
+        "INSERT INTO procrastinate_uniques (key, job_id, until, taken_at) VALUES ('a', %s, 'end', now()), "
+        "('b', %s, 'end', now())",
+        (job_id, job_id),
+    )
+    assert f"#{job_id}" in _page(app, f"jobs/{job_id}")

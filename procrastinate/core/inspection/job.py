@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.core.arguments import shown
-from procrastinate.core.enums import ReportKind, Status
+from procrastinate.core.enums import ReportKind, Status, event_type_of
 from procrastinate.core.inspection.bounds import Count, bounded_count, load, moment, to_count
 from procrastinate.core.inspection.records import Attempt, Event, HeldKey, JobDetails, ListedJob
 from procrastinate.core.inspection.rows import LISTED, NEIGHBOUR, in_order, listed_job, neighbour
@@ -95,7 +95,7 @@ _ERRORS = (
     .limit(sa.literal_column(str(NEWEST_ERRORS)))
 )
 _EVENTS = (
-    sa.select(events.c.type, moment(events.c.at).label("at"))
+    sa.select(sa.cast(events.c.type, sa.Text).label("type"), moment(events.c.at).label("at"))
     .where(events.c.job_id == _JOB_ID)
     .order_by(in_order(events, newest_first=True))
     .limit(sa.literal_column(str(NEWEST_EVENTS)))
@@ -110,6 +110,7 @@ _UNIQUE_KEY = (
     )
     .select_from(uniques.join(jobs, jobs.c.id == uniques.c.job_id))
     .where(uniques.c.job_id == _JOB_ID)
+    .limit(sa.literal_column("1"))
 )
 _LOCK = sa.bindparam("lock", type_=sa.Text())
 _HOLDER = sa.select(*NEIGHBOUR).where(holds_lock(), jobs.c.lock == _LOCK, jobs.c.id != _JOB_ID)
@@ -145,7 +146,7 @@ def load_job(connection: sa.Connection, now: datetime.datetime, job_id: int) -> 
         has_result=row.has_result,
         result=row.result,
         errors=tuple(Attempt(**one._mapping) for one in connection.execute(_ERRORS, {"job_id": job_id})),
-        events=tuple(Event(type=one.type, at=one.at) for one in connection.execute(_EVENTS, {"job_id": job_id})),
+        events=_read_events(connection, job_id),
         holder=holder,
         line=_line(connection, job),
         worker_heartbeat_at=row.worker_heartbeat_at,
@@ -162,8 +163,14 @@ def load_job(connection: sa.Connection, now: datetime.datetime, job_id: int) -> 
     )
 
 
+def _read_events(connection: sa.Connection, job_id: int) -> tuple[Event, ...]:
+    rows = connection.execute(_EVENTS, {"job_id": job_id})
+    return tuple(Event(type=event_type_of(row.type), at=row.at) for row in rows)
+
+
 def _unique_key(connection: sa.Connection, job_id: int) -> HeldKey | None:
-    row = connection.execute(_UNIQUE_KEY, {"job_id": job_id}).one_or_none()
+    """Return the key of a job. Plain SQL may have given it several."""
+    row = connection.execute(_UNIQUE_KEY, {"job_id": job_id}).first()
     return None if row is None else HeldKey(**row._mapping)
 
 
