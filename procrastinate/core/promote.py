@@ -209,10 +209,14 @@ def _first_due(now: sa.ColumnElement[Any]) -> sa.ScalarSelect[int]:
 
 
 def _seconds_to_next_due(now: sa.ColumnElement[Any], clock: sa.ColumnElement[Any]) -> sa.ScalarSelect[Any]:
-    """Return the seconds until the next job is due, or the next window of a rate opens."""
+    """Return the seconds until the next job is due, or the next window of a rate opens.
+
+    The difference of the times themselves is an error before PostgreSQL 17 if one of them is infinite.
+    """
     later = jobs.alias("later")
+    next_time = sa.func.least(sa.func.min(due_at(later)), first_window(now))
     return (
-        sa.select(sa.extract("epoch", sa.func.least(sa.func.min(due_at(later)), first_window(now)) - clock))
+        sa.select(sa.extract("epoch", next_time) - sa.extract("epoch", clock))
         .where(is_upcoming(later), due_at(later) > now, sa.func.isfinite(due_at(later)))
         .scalar_subquery()
     )

@@ -33,6 +33,12 @@ def age(time: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:
     return sa.cast(epoch(sa.func.now()) - epoch(time), sa.Double())
 
 
+def seconds_between(earlier: sa.ColumnElement[Any], later: sa.ColumnElement[Any]) -> sa.ColumnElement[float]:
+    """Return the seconds from one time to another, or NULL if one of them is infinite."""
+    are_finite = sa.and_(sa.func.isfinite(earlier), sa.func.isfinite(later))
+    return sa.case((are_finite, sa.cast(epoch(later) - epoch(earlier), sa.Double())))
+
+
 def is_watcher(interval: sa.ColumnElement[float]) -> sa.ColumnElement[bool]:
     """Return the condition "this worker, whose row is updated, is one of those that look after the others".
 

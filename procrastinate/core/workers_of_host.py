@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from procrastinate.core.defaults import STALLED_TIMEOUT
 from procrastinate.core.tables import workers
+from procrastinate.core.watchers import age
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,16 +27,12 @@ class HostWorker:
     patience: float
 
 
-def _seconds_since(time: sa.Column[Any]) -> sa.ColumnElement[float]:
-    return sa.cast(sa.extract("epoch", sa.func.now() - time), sa.Double())
-
-
 _OF_HOST: sa.Select[Any] = (
     sa.select(
         workers.c.name,
         workers.c.pid,
-        _seconds_since(workers.c.last_heartbeat).label("silent"),
-        sa.func.coalesce(_seconds_since(workers.c.loop_beat_at), sa.literal(0.0, sa.Double())).label("stuck"),
+        age(workers.c.last_heartbeat).label("silent"),
+        sa.func.coalesce(age(workers.c.loop_beat_at), sa.literal(0.0, sa.Double())).label("stuck"),
         sa.func.coalesce(workers.c.stalled_timeout, sa.literal(STALLED_TIMEOUT, sa.Double())).label("patience"),
     )
     .where(workers.c.hostname == sa.bindparam("hostname", type_=sa.Text()), workers.c.name.is_not(None))
@@ -44,8 +41,11 @@ _OF_HOST: sa.Select[Any] = (
 
 
 def list_workers_of_host(connection: sa.Connection, hostname: str) -> list[HostWorker]:
-    """Return the workers of a host, the newest of each process. Workers of Procrastinate 3.x do not say their host."""
+    """Return the workers of a host, the newest of each process and name. Those of 3.x do not say their host.
+
+    Workers with several names may have one process id. They run in one process, or in containers with one host name.
+    """
     found = (HostWorker(**row._mapping) for row in connection.execute(_OF_HOST, {"hostname": hostname}))
     # A container that was started again has the pids of the one before, whose rows stay for a while.
-    newest = {worker.pid: worker for worker in found}
+    newest = {(worker.pid, worker.name): worker for worker in found}
     return list(newest.values())

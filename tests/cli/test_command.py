@@ -73,6 +73,7 @@ FOR_HEALTHCHECKS = {
         "together",
         "tries",
         "unique_keys",
+        "watchers",
         "worker_session",
         "workers_of_host",
         "workflow_rows",

@@ -110,3 +110,33 @@ def test_the_newest_worker_counts_if_a_container_has_started_again_with_the_same
     register(connection)
     check(app)
     assert capsys.readouterr().out.count(": OK") == 1
+
+
+def test_workers_with_one_process_id_are_told_apart_by_their_names(
+    app: App, connection: sa.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A program may run several workers, and containers with one host name have the same process ids."""
+    register(connection)
+    register(connection, name="sms")
+    for name in ("mail", "sms", ""):
+        check(app, name)
+    named = re.findall(r"Worker (\w+)", capsys.readouterr().out)
+    assert (named[:2], sorted(named[2:])) == (["mail", "sms"], ["mail", "sms"])
+    late = "UPDATE procrastinate_workers SET loop_beat_at = now() - interval '1 h' WHERE name = 'mail'"
+    connection.execute(sa.text(late))
+    connection.commit()
+    check(app, "sms")
+    with pytest.raises(exceptions.ProcrastinateException, match=r"Worker mail, .* has blocked the event loop"):
+        check(app)
+
+
+@pytest.mark.parametrize("time", ["infinity", "-infinity"])
+def test_a_time_without_an_end_in_the_row_of_a_worker_stops_no_check_of_others(
+    app: App, connection: sa.Connection, time: str
+) -> None:
+    """Before PostgreSQL 17, the difference to such a time is an error."""
+    register(connection, name="odd")
+    values = "SET last_heartbeat = CAST(:time AS timestamptz), loop_beat_at = CAST(:time AS timestamptz)"
+    connection.execute(sa.text(f"UPDATE procrastinate_workers {values}"), {"time": time})
+    register(connection)
+    check(app, "mail")

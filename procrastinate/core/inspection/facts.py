@@ -29,6 +29,7 @@ from procrastinate.core.tables import (
     weight_of,
     workers,
 )
+from procrastinate.core.watchers import age, seconds_between
 
 COUNTED = 10_000
 POLL = 5.0
@@ -189,7 +190,7 @@ _WORKERS = (
     sa.select(
         workers.c.id,
         is_alive().label("is_alive"),
-        _seconds(sa.func.now() - workers.c.last_heartbeat).label("silent_for"),
+        age(workers.c.last_heartbeat).label("silent_for"),
         *(
             workers.c[name]
             for name in (
@@ -197,8 +198,8 @@ _WORKERS = (
                 "unwritten", "listens", "heartbeat_interval", "task_list", "paused_queues",
             )
         ),
-        _seconds(workers.c.last_heartbeat - workers.c.loop_beat_at).label("loop_lag"),
-        _seconds(workers.c.last_heartbeat - workers.c.last_fetch_at).label("fetch_lag"),
+        seconds_between(workers.c.loop_beat_at, workers.c.last_heartbeat).label("loop_lag"),
+        seconds_between(workers.c.last_fetch_at, workers.c.last_heartbeat).label("fetch_lag"),
         workers.c.last_error_code.label("error_code"),
         sa.func.coalesce(
             workers.c.last_error_at > sa.func.coalesce(workers.c.last_fetch_at, workers.c.started_at), sa.false()
@@ -216,7 +217,8 @@ def read_workers(connection: sa.Connection) -> tuple[WorkerFacts, ...]:
     for row in connection.execute(_WORKERS):
         values = dict(row._mapping)
         for name in ("queues", "running_ids", "paused_queues"):
-            values[name] = None if values[name] is None else tuple(values[name])
+            # Plain SQL may have stored NULL in an array.
+            values[name] = None if values[name] is None else tuple(one for one in values[name] if one is not None)
         found.append(WorkerFacts(**values))
     return tuple(found)
 

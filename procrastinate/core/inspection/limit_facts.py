@@ -17,6 +17,7 @@ from procrastinate.core.rates import RATES, next_start
 from procrastinate.core.share import LimitTerms
 from procrastinate.core.tables import events, holds_slot, is_in_line, jobs, limits, weight_of
 from procrastinate.core.turns import within_capacity
+from procrastinate.core.watchers import age
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,8 +89,7 @@ def _read_oldest(connection: sa.Connection, name: str, key: str) -> tuple[int | 
     first = connection.execute(sa.select(sa.func.min(holders.c.id))).scalar_one()
     if first is None:
         return None, None
-    age: Any = sa.cast(sa.extract("epoch", sa.func.now() - sa.func.max(events.c.at)), sa.Double())
-    of_job = sa.select(age).where(events.c.job_id == first, events.c.at <= sa.func.now())
+    of_job: Any = sa.select(age(sa.func.max(events.c.at))).where(events.c.job_id == first, events.c.at <= sa.func.now())
     return first, connection.execute(of_job).scalar_one()
 
 

@@ -12,20 +12,17 @@ from procrastinate.core.inspection.bounds import first_rows, load, moment, to_co
 from procrastinate.core.inspection.records import Workers, WorkerState
 from procrastinate.core.operation_marks import may_lag
 from procrastinate.core.tables import DOING, jobs, workers
+from procrastinate.core.watchers import age
 
 _SHOWN = 500
 _RUNNING = 20_000
 """Maximum number of running jobs that are counted for all workers together."""
 
 
-def _silent_seconds() -> sa.ColumnElement[float]:
-    return sa.cast(sa.extract("epoch", sa.func.now() - workers.c.last_heartbeat), sa.Double())
-
-
 def is_alive() -> sa.ColumnElement[bool]:
     """Return the condition that a worker is not silent for longer than it said that it may be."""
     timeout = sa.func.coalesce(workers.c.stalled_timeout, sa.literal(STALLED_TIMEOUT, sa.Double()))
-    return _silent_seconds() <= timeout
+    return age(workers.c.last_heartbeat) <= timeout
 
 
 _ALIVE_AND_SILENT = sa.select(
@@ -79,6 +76,6 @@ def _worker(row: Any) -> WorkerState:
         **values
         | {
             "holds": to_count(values["holds"], _RUNNING),
-            "queues": None if queues is None else tuple(queues),
+            "queues": None if queues is None else tuple(name for name in queues if name is not None),
         }
     )
