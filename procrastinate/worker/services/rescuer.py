@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
+from procrastinate import exceptions
 from procrastinate.core.rows import RescuedJob
 from procrastinate.jobs import Status
 from procrastinate.manager import JobManager
@@ -14,6 +15,7 @@ from procrastinate.worker.run.observed_ends import LostJobs
 from procrastinate.worker.services.dead_workers import DeadWorkers
 from procrastinate.worker.services.limit_definer import LimitDefiner
 from procrastinate.worker.services.liveness_watch import Pulse
+from procrastinate.worker.services.supervision import do_each
 from procrastinate.worker.services.sweeper import Sweeper
 from procrastinate.worker.services.watch_duty import WatchDuty
 
@@ -82,7 +84,7 @@ class Rescuer:
         while True:
             try:
                 await self._look_once()
-            except Exception:
+            except exceptions.DatabaseUnavailable:
                 self._dead_workers.start_over()
                 raise
             finally:
@@ -93,18 +95,23 @@ class Rescuer:
             await self.duty.until_next_look(self._dead_workers.pause)
 
     async def _look_once(self) -> None:
-        """Remove dead workers, rescue jobs, and sweep parked jobs and lines."""
-        await self._remove_dead_workers()
+        """Remove dead workers, rescue jobs, and sweep parked jobs, lines and workflows, each as far as it goes."""
+        await do_each(self._remove_dead_workers, self._look_after_jobs)
+
+    async def _look_after_jobs(self) -> None:
         unswept = await self._manager.find_unswept()
-        if unswept.orphaned:
-            await self._rescue_jobs()
-        await self._sweeper.sweep(unswept)
+        rescue = [self._rescue_jobs] if unswept.orphaned else []
+        await do_each(*rescue, *self._sweeper.parts(unswept))
 
     async def _remove_dead_workers(self) -> None:
-        dead = await self._dead_workers.find()
-        if dead:
-            self._is_rescuing = True
-            await self._dead_workers.remove(dead)
+        try:
+            dead = await self._dead_workers.find()
+            if dead:
+                self._is_rescuing = True
+                await self._dead_workers.remove(dead)
+        except Exception:
+            self._dead_workers.start_over()
+            raise
 
     async def _rescue_jobs(self) -> None:
         rescued = await self._manager.rescue_jobs(max_rescues=self._max_rescues)

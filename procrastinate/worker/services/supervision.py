@@ -8,6 +8,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 
+from procrastinate import exceptions
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.processes.exits import ends_task
 
@@ -45,6 +46,30 @@ async def supervise(name: str, service: Service, logger: logging.Logger, backoff
             await asyncio.sleep(wait)
         else:
             return
+
+
+async def do_each(*parts: Service) -> None:
+    """Do each part of a service. One that fails keeps none of the others from its work.
+
+    Raises
+    ------
+    DatabaseUnavailable
+        A part could not reach the database. The parts after it are left out.
+    Exception
+        The error of the part that has failed, or a ``RuntimeError`` with those of several parts.
+    """
+    failures: list[Exception] = []
+    for part in parts:
+        try:
+            await part()
+        except exceptions.DatabaseUnavailable:
+            raise
+        except Exception as error:
+            failures.append(error)
+    if len(failures) > 1:
+        raise RuntimeError("; ".join(map(str, failures))) from failures[0]
+    if failures:
+        raise failures[0]
 
 
 class Services:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from procrastinate.core import Unswept
 from procrastinate.manager import JobManager
 from procrastinate.worker.services.limit_definer import LimitDefiner
+from procrastinate.worker.services.supervision import Service
 
 _PAUSE = 60.0
 """Seconds between the beginnings of two rounds through the workflows, and through what limits leave behind."""
@@ -42,25 +43,22 @@ class Sweeper:
         self._limits_to: str | None = None
         self._limits_at = -math.inf
 
-    async def sweep(self, unswept: Unswept) -> None:
-        """Sweep the next parts of what there is to sweep.
-
-        Raises
-        ------
-        ConnectorException
-            The database cannot be reached, or refuses the statement.
-        """
+    def parts(self, unswept: Unswept) -> Iterator[Service]:
+        """Yield what sweeps the next parts of what there is to sweep. Each may fail by itself."""
         if unswept.parked:
-            self._locks_to = (await self._manager.sweep_parked_jobs(start=self._locks_to)).reached
+            yield self._sweep_locks
         if unswept.resumed or (unswept.parked and self._is_first):
-            await self._unpark()
+            yield self._unpark
         self._is_first = False
         if unswept.lines:
-            await self._sweep_lines()
+            yield self._sweep_lines
         if unswept.workflows:
-            await self._sweep_workflows()
+            yield self._sweep_workflows
         if unswept.starts:
-            await self._sweep_limits()
+            yield self._sweep_limits
+
+    async def _sweep_locks(self) -> None:
+        self._locks_to = (await self._manager.sweep_parked_jobs(start=self._locks_to)).reached
 
     async def _unpark(self) -> None:
         """Free the jobs that were parked because of their queue.
