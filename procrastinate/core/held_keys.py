@@ -9,6 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.core.arrays import is_one_of
+from procrastinate.core.defaults import LARGEST_ID
+from procrastinate.core.lock_timeouts import wait_briefly
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.tables import jobs, uniques
 from procrastinate.core.unique import is_free, readable
@@ -86,6 +88,7 @@ def _sweep_statement(limit: int) -> sa.Select[Any]:
     )
 
 
+@atomic
 def sweep_unique_keys(connection: sa.Connection, *, after: int | None = None, limit: int = 1000) -> KeySweep:
     """Delete the keys that are free for good: their period is over, or they have no period and their job is deleted.
 
@@ -98,5 +101,7 @@ def sweep_unique_keys(connection: sa.Connection, *, after: int | None = None, li
     limit:
         The number of keys to look at.
     """
-    row = connection.execute(_sweep_statement(limit), {"after": after or 0}).one()
+    wait_briefly(connection)
+    beginning = -LARGEST_ID
+    row = connection.execute(_sweep_statement(limit), {"after": beginning if after is None else after}).one()
     return KeySweep(seen=row.seen, deleted=row.deleted, reached=row.reached if row.seen == limit else None)

@@ -17,6 +17,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from procrastinate.core.arrays import array_param, each_of, transpose, unnest, write_array
 from procrastinate.core.defaults import LARGEST_ID
 from procrastinate.core.enums import BECAME_READY, EventType
+from procrastinate.core.lock_timeouts import wait_briefly
+from procrastinate.core.operation_marks import atomic
 from procrastinate.core.tables import event_literal, events, statistics, task_lists, workers
 
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
@@ -145,8 +147,13 @@ def _add_runs() -> Any:
 _ADD_RUNS = _add_runs()
 
 
+@atomic
 def record_runs(connection: sa.Connection, runs: Collection[Runs]) -> None:
-    """Add runs to the statistics of this minute, and to those of all time."""
+    """Add runs to the statistics of this minute, and to those of all time.
+
+    The heartbeat follows these statements, so none of them waits long for a transaction of a user.
+    """
+    wait_briefly(connection)
     waits = _read_waits(connection, [job_id for one in runs for job_id in one.samples])
     rows = [_row(one, waits) for one in sorted(runs, key=lambda one: (one.queue_name, one.task_name, one.outcome))]
     connection.execute(_ADD_RUNS, transpose(rows, _COLUMNS))
@@ -194,7 +201,9 @@ def _waits_statement() -> sa.Select[Any]:
         )
         .lateral("ready")
     )
-    wait: sa.ColumnElement[float] = sa.cast(sa.extract("epoch", started.c.at - ready.c.at), sa.Double())
+    wait: sa.ColumnElement[float] = sa.cast(
+        sa.extract("epoch", started.c.at) - sa.extract("epoch", ready.c.at), sa.Double()
+    )
     return (
         sa.select(job.c.id, wait.label("wait"))
         .select_from(job.join(started, sa.true()).join(ready, sa.true()))
@@ -215,11 +224,13 @@ def _read_waits(connection: sa.Connection, job_ids: list[int]) -> dict[int, floa
 # Upkeep
 
 
+@atomic
 def roll_up_statistics(connection: sa.Connection) -> None:
     """Add up old statistics over longer intervals, and delete the oldest ones.
 
     Minutes are kept for 8 hours, ten minutes for 72 hours, and hours for 90 days.
     """
+    wait_briefly(connection)
     for shorter, longer, kept_for in _ROLL_UPS:
         connection.execute(_roll_up(shorter, longer, kept_for))
     seconds, kept_for = _LONGEST_KEPT
@@ -271,7 +282,9 @@ _KEEP_TASK_LIST = insert(task_lists).values(
 )
 
 
+@atomic
 def keep_task_list(connection: sa.Connection, *, hash: str, tasks: Collection[str]) -> None:
     """Store the names of the tasks that a worker knows, under the hash that its row has."""
+    wait_briefly(connection)
     statement = _KEEP_TASK_LIST.on_conflict_do_update(index_elements=["hash"], set_={"seen_at": sa.func.now()})
     connection.execute(statement, {"hash": hash, "tasks": write_array(sorted(tasks), sa.Text())})

@@ -187,3 +187,11 @@ def test_a_time_that_python_does_not_reach_keeps_no_job_from_its_key(
     assert taken is not None
     assert taken.job_id == holder
     assert run(core.find_unique_key, "k") == taken
+
+
+def test_a_sweep_frees_the_key_of_a_job_whose_id_plain_sql_has_stored(run: SyncRun, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO procrastinate_uniques (key, job_id, until, taken_at) VALUES ('odd', -3, 'end', now())"
+        )
+    assert run(core.sweep_unique_keys).deleted == 1

@@ -21,15 +21,23 @@ LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 
 
 def refuse(
-    queue: Queue, *job_ids: int, code: str = "P0001", event: str = "UPDATE", table: str = "procrastinate_jobs"
+    queue: Queue,
+    *job_ids: int,
+    code: str = "P0001",
+    event: str = "UPDATE",
+    table: str = "procrastinate_jobs",
+    condition: str = "true",
 ) -> None:
-    """Add a user's trigger that refuses to change these jobs, or all jobs."""
-    condition = f"WHEN (OLD.id IN ({', '.join(map(str, job_ids))}))" if job_ids else ""
+    """Add a user's trigger that refuses to change these jobs, or all rows that meet a condition."""
+    if job_ids:
+        condition = f"OLD.id IN ({', '.join(map(str, job_ids))})"
     queue.sql(
         "CREATE OR REPLACE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
         f"RAISE EXCEPTION 'this row is under audit' USING ERRCODE = '{code}'; END $$"
     )
-    queue.sql(f"CREATE TRIGGER refuses BEFORE {event} ON {table} FOR EACH ROW {condition} EXECUTE FUNCTION refuses()")
+    queue.sql(
+        f"CREATE TRIGGER refuses BEFORE {event} ON {table} FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION refuses()"
+    )
 
 
 def refused(caplog: pytest.LogCaptureFixture) -> list[int]:

@@ -9,6 +9,7 @@ import platform
 import time
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -20,6 +21,7 @@ from procrastinate.unique import Unique
 from procrastinate.worker.services import unique_key_sweep
 from procrastinate.worker.services.teller import hash_of
 from tests.worker.running import Queue, Workers, WorkerThread, happens, until
+from tests.worker.test_refused_rows import refuse
 
 BEATS_OFTEN: dict[str, Any] = {"update_heartbeat_interval": 0.05, "stalled_worker_timeout": 30}
 
@@ -254,3 +256,47 @@ async def test_a_worker_deletes_the_keys_of_deleted_jobs(
     kept = await app.configure_task("not known", unique=Unique(by="kept"), queue="elsewhere").defer_async()
     await task.defer_async(number=1)
     await until(lambda: queue.sql("SELECT array_agg(job_id) FROM procrastinate_uniques") == [kept])
+
+
+async def test_refused_statistics_of_a_task_keep_no_others_from_being_written(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    refuse(queue, event="INSERT", table="procrastinate_statistics", condition="NEW.task_name = 'odd'")
+    ids = [await app.task(name=name, queue="q")(lambda: None).defer_async() for name in ("a", "odd", "z")]
+    await workers.listening(queue, **BEATS_OFTEN)
+    await queue.succeeded(*ids)
+    await until(lambda: {task for _, task, _ in statistics(queue)} == {"a", "z"})
+
+
+async def test_refused_statistics_keep_no_unique_key(
+    app: App, workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(unique_key_sweep, "_SWEEP_INTERVAL", 0.0)
+    refuse(queue, event="INSERT", table="procrastinate_statistics")
+    task = app.task(name="task", unique=Unique(until="end"))(lambda number: None)
+    with caplog.at_level(logging.WARNING):
+        await workers.listening(queue, **BEATS_OFTEN, delete_jobs="always")
+        await task.defer_async(number=1)
+        await until(lambda: queue.sql("SELECT count(*) FROM procrastinate_jobs") == 0)
+        await until(lambda: queue.sql("SELECT count(*) FROM procrastinate_uniques") == 0)
+    assert "Statistics could not be written: " in caplog.text
+
+
+@pytest.mark.parametrize("table", ["statistics", "task_lists", "uniques"])
+async def test_a_table_that_an_open_transaction_locks_holds_up_no_heartbeat(
+    app: App,
+    workers: Workers,
+    queue: Queue,
+    other: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    table: str,
+) -> None:
+    """Others would take the worker for dead, and run its jobs a second time."""
+    monkeypatch.setattr(unique_key_sweep, "_SWEEP_INTERVAL", 0.0)
+    other.execute(f"LOCK TABLE procrastinate_{table}")
+    task = app.task(name="task")(lambda: None)
+    await workers.listening(queue, **BEATS_OFTEN)
+    await queue.succeeded(await task.defer_async())
+    since = told(queue)["last_heartbeat"]
+    later = "SELECT max(last_heartbeat) > :since + interval '3 seconds' FROM procrastinate_workers"
+    await until(lambda: queue.sql(later, since=since))

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from procrastinate import core
 from procrastinate.connector import BaseConnector
 from procrastinate.core import HeartbeatAnswer, WorkerIdentity, WorkerReport
+from procrastinate.core.errors import is_passing, is_row_refused
 from procrastinate.worker.processes import exits
 from procrastinate.worker.run.run_statistics import RunStatistics
 from procrastinate.worker.services.unique_key_sweep import UniqueKeySweep
@@ -24,6 +25,8 @@ from procrastinate.worker.worker_settings import WorkerSettings
 
 _ROLL_UP_INTERVAL = 600.0
 """Seconds between two looks for old statistics. They happen only while jobs run."""
+_MOST_REFUSED = 20
+"""Rows of statistics that one heartbeat may find refused. The others are dropped with them."""
 
 
 def identity_of(settings: WorkerSettings, tasks: Collection[str]) -> WorkerIdentity:
@@ -154,20 +157,29 @@ class Teller:
         """Write the statistics, and delete free unique keys, if jobs have run since the last call.
 
         A failure is only logged. The worker lives on without statistics, for example if its role may not write them.
+        One part that the database refuses keeps none of the others from being done.
         """
-        try:
-            self._keep_tasks(connector)
-            self._write_runs(connector)
-        except Exception as error:
-            self._warn(error)
-        else:
+        self._take_runs()
+        upkeep = [self._write_runs, self._roll_up, self._unique_keys.go_on] if self._unwritten else []
+        failure: Exception | None = None
+        for part in (self._keep_tasks, *upkeep):
+            try:
+                part(connector)
+            except Exception as error:
+                failure = failure or error
+                if is_passing(error):  # the next heartbeat must not wait for the other parts, too
+                    break
+        if failure is None:
             self._has_warned = False
+        else:
+            self._warn(failure)
 
     def write_last(self, connector: BaseConnector) -> None:
         """Write the statistics of the last runs, which no heartbeat follows. A short worker has no others."""
+        self._take_runs()
         try:
             self._write_runs(connector)
-        except Exception as error:
+        except BaseException as error:  # an exit must not keep the thread from what is left to do
             self._warn(error)
 
     def _keep_tasks(self, connector: BaseConnector) -> None:
@@ -175,19 +187,38 @@ class Teller:
             connector.run(core.keep_task_list, hash=self.identity.task_list, tasks=list(self._tasks))
             self._has_kept_tasks = True
 
-    def _write_runs(self, connector: BaseConnector) -> None:
+    def _take_runs(self) -> None:
         if not self._unwritten:
             self._unwritten = self._statistics.take()
-        if not self._unwritten:
-            return
-        connector.run(core.record_runs, self._unwritten)
+
+    def _write_runs(self, connector: BaseConnector) -> None:
+        """Write the statistics of runs. Those that the database refuses are dropped, as it would refuse them again."""
+        parts, refusals = [self._unwritten], list[Exception]()
+        while parts and parts[-1]:
+            part = parts.pop()
+            try:
+                connector.run(core.record_runs, part)
+            except Exception as error:
+                if not is_row_refused(error):
+                    self._unwritten = [runs for rest in (part, *parts) for runs in rest]
+                    raise
+                middle = len(part) // 2
+                if middle:
+                    parts += [part[middle:], part[:middle]]
+                    continue
+                refusals.append(error)
+                if len(refusals) >= _MOST_REFUSED:
+                    break
         self._unwritten = []
+        if refusals:
+            raise refusals[0]
+
+    def _roll_up(self, connector: BaseConnector) -> None:
         if time.monotonic() - self._rolled_up_at > _ROLL_UP_INTERVAL:
             self._rolled_up_at = time.monotonic()
             connector.run(core.roll_up_statistics)
-        self._unique_keys.go_on(connector)
 
-    def _warn(self, error: Exception) -> None:
+    def _warn(self, error: BaseException) -> None:
         level = logging.DEBUG if self._has_warned else logging.WARNING
         self._has_warned = True
         with contextlib.suppress(BaseException):  # a failing log handler must not stop the heartbeat
