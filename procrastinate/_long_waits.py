@@ -79,7 +79,8 @@ def told_by_thread(tell: Callable[[float], object], first: float = FIRST_WORD) -
                 with contextlib.suppress(BaseException):
                     tell(waited)
 
-    threading.Thread(target=watch, name="procrastinate-long-wait", daemon=True).start()
+    with contextlib.suppress(RuntimeError):  # the system refuses a thread: the wait goes on untold
+        threading.Thread(target=watch, name="procrastinate-long-wait", daemon=True).start()
     try:
         yield
     finally:

@@ -147,10 +147,15 @@ class FinishedListener:
                     self._stop, self._is_listening = None, False
 
     def _start(self) -> None:
-        loop = asyncio.new_event_loop()
-        stopped = asyncio.Event()
-        self._stop = lambda: loop.call_soon_threadsafe(stopped.set)
-        threading.Thread(target=self._listen, args=(loop, stopped), name="procrastinate wait", daemon=True).start()
+        """Start the thread. If the system refuses it or its loop, the wait polls, and the next wait tries again."""
+        with contextlib.suppress(OSError, RuntimeError), contextlib.ExitStack() as undo:
+            loop = asyncio.new_event_loop()
+            undo.callback(loop.close)
+            stopped = asyncio.Event()
+            thread = threading.Thread(target=self._listen, args=(loop, stopped), name="procrastinate wait", daemon=True)
+            thread.start()
+            undo.pop_all()
+            self._stop = _from_other_threads(loop, stopped.set)
 
     def _listen(self, loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
         with contextlib.closing(loop):

@@ -47,3 +47,27 @@ def test_a_forked_process_has_a_thread_of_its_own() -> None:
         call_later(0.01, rung.set)
         os._exit(0 if rung.wait(10) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_thread_that_cannot_be_started_is_started_with_a_later_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    alarms, called = Alarms(), queue.SimpleQueue[str]()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        alarms.call_later(0.01, lambda: called.put("first"))
+    alarms.call_later(0.02, lambda: called.put("second"))
+    assert [called.get(timeout=10) for _ in range(2)] == ["first", "second"]
+
+
+def test_a_function_that_raises_ends_no_other_timer() -> None:
+    alarms, called = Alarms(), queue.SimpleQueue[str]()
+
+    def fail() -> None:
+        called.put("raises")
+        raise ValueError
+
+    alarms.call_later(0.01, fail)
+    alarms.call_later(0.02, lambda: called.put("second"))
+    assert [called.get(timeout=10) for _ in range(2)] == ["raises", "second"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 
+import pytest
+
 from procrastinate import _long_waits
 from procrastinate._long_waits import Silence
 
@@ -51,3 +53,14 @@ def test_a_wait_that_blocks_is_told_by_a_thread() -> None:
     told = threading.Event()
     with _long_waits.told_by_thread(lambda waited: told.set(), first=0.01):
         assert told.wait(30)
+
+
+def test_a_wait_goes_on_untold_if_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    waited = False
+    with _long_waits.told_by_thread(lambda seconds: None, first=0.01):
+        waited = True
+    assert waited

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from procrastinate import BaseRetryStrategy, RetryDecision
+from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.jobs import Job
 from procrastinate.worker.run.slots import Slots
-from tests.worker.running import Queue, Workers
+from tests.database import libpq_url
+from tests.worker.running import APPLICATION, Queue, Workers, until
 
 
 class Exits:
@@ -149,3 +151,39 @@ async def test_a_job_whose_asyncio_task_cannot_be_made_is_tried_again(app: App, 
 
 
 async def _do_nothing() -> None: ...
+
+
+class Parameters:
+    """Gives the parameters of each new connection, or exits."""
+
+    def __init__(self, database_url: str) -> None:
+        self.exits = False
+        self.exited = 0
+        self._given = {"conninfo": libpq_url(database_url), "application_name": APPLICATION}
+
+    def __call__(self) -> dict[str, Any]:
+        if self.exits:
+            self.exited += 1
+            sys.exit(1)
+        return self._given
+
+
+async def test_a_function_of_connection_parameters_that_exits_ends_no_heartbeat(
+    queue: Queue, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    parameters = Parameters(database_url)
+    app = App(connector=WorkerConnector(parameters))
+    workers = Workers(app, database_url)
+    task = app.task(name="task")(lambda: None)
+    heartbeat = "SELECT max(last_heartbeat) FROM procrastinate_workers"
+    async with app.open_async():
+        await workers.listening(queue, update_heartbeat_interval=0.05)
+        parameters.exits = True
+        queue.kill_backends()
+        with caplog.at_level(logging.WARNING):
+            await until(lambda: parameters.exited >= 5 and "The heartbeat could not be written: 1" in caplog.text)
+        parameters.exits = False
+        since = queue.sql(heartbeat)
+        await until(lambda: queue.sql(heartbeat) > since)
+        await queue.succeeded(await task.defer_async())
+        await workers.end_of_test()

@@ -82,9 +82,7 @@ class ConnectArgs:
         try:
             given: Any = self._given()
         except Exception as error:
-            raise exceptions.DatabaseUnavailable(
-                f"There are no connection parameters: the function that returns them raised {type(error).__name__}"
-            ) from error
+            raise _unavailable(error) from error
         if inspect.isawaitable(given):
             if inspect.iscoroutine(given):
                 given.close()  # otherwise Python warns that it was never awaited
@@ -99,6 +97,12 @@ class ConnectArgs:
         return self.ask() if self._known is not None else await _in_thread(self.ask)
 
 
+def _unavailable(error: BaseException) -> exceptions.DatabaseUnavailable:
+    return exceptions.DatabaseUnavailable(
+        f"There are no connection parameters: the function that returns them raised {type(error).__name__}"
+    )
+
+
 async def _in_thread(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     future: Future[dict[str, Any]] = Future()
     future.set_running_or_notify_cancel()  # from here on it cannot be cancelled
@@ -106,8 +110,13 @@ async def _in_thread(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     def run() -> None:
         try:
             future.set_result(call())
-        except BaseException as error:
+        except Exception as error:
             future.set_exception(error)
+        except BaseException as error:  # asyncio would let an exit out of the event loop
+            future.set_exception(_unavailable(error))
 
-    threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True).start()
+    try:
+        threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True).start()
+    except RuntimeError as error:  # the system refuses a thread
+        raise _unavailable(error) from error
     return await asyncio.wrap_future(future)

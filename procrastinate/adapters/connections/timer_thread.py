@@ -6,6 +6,7 @@ task holds it: three to four turns instead of two to three.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import heapq
 import itertools
@@ -45,15 +46,22 @@ class Alarms:
             if self._alarms[0] is alarm:
                 self._changed.notify()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="alarms of procrastinate", daemon=True)
-                self._thread.start()
+                self._start_thread()
         return alarm
+
+    def _start_thread(self) -> None:
+        """Start the thread. If the system refuses one, the next timer tries again, and the alarms wait for it."""
+        thread = threading.Thread(target=self._run, name="alarms of procrastinate", daemon=True)
+        with contextlib.suppress(RuntimeError):
+            thread.start()
+            self._thread = thread
 
     def _run(self) -> None:
         while True:
             function = self._wait().function
             if function is not None:
-                function()
+                with contextlib.suppress(Exception):  # the other timers must not end with it
+                    function()
 
     def _wait(self) -> Alarm:
         """Wait for the next due alarm and remove it. A cancelled alarm stays until its due time."""

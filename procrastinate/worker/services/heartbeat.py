@@ -155,10 +155,13 @@ class Heartbeat:
             self._thread.join()  # it only has to return
 
     def beat(self) -> None:
-        """Send a heartbeat now."""
+        """Send a heartbeat now.
+
+        An exit of the code that the program gives to its connections must not end the thread.
+        """
         try:
             self._beat()
-        except Exception as error:
+        except BaseException as error:
             self._warn("The heartbeat could not be written: %s", error, action="update_heartbeat_error")
 
     def _run(self) -> None:
@@ -216,10 +219,10 @@ class Heartbeat:
             while not is_over:
                 try:
                     self._write(connector)
-                except Exception as error:
+                except BaseException as error:
                     self._warn("The heartbeat could not be written: %s", error, action="update_heartbeat_error")
                 is_over = not concurrent.futures.wait(self._outlived, timeout=self._terms.interval).not_done
-            with contextlib.suppress(Exception):  # other workers find out
+            with contextlib.suppress(BaseException):  # other workers find out
                 connector.run(core.unregister_worker, self._worker_id)
 
     def _warn_of_end(self) -> None:
