@@ -31,6 +31,8 @@ logger = get_logger(__name__)
 
 _PREFETCH = 100
 """Messages that the broker hands out before the first of them is acknowledged. As many are stored together."""
+_MOST_BYTES = 4_000_000
+"""Size of the bodies of the messages at hand from which on they are stored, however few they are."""
 _GATHER = 0.02
 """Seconds without a further message, after which those at hand are stored."""
 _DRAIN = 1.0
@@ -94,6 +96,7 @@ class Bridge:
         self._stopped = threading.Event()
         self._last_message = time.monotonic()
         self._pending: list[_Pending] = []
+        self._bytes = 0
         self.counts: collections.Counter[str] = collections.Counter()
 
     def stop(self) -> None:
@@ -156,7 +159,7 @@ class Bridge:
 
     def _consume(self, connection: Any) -> None:
         """Consume on one connection, until the end or until it is lost."""
-        self._pending = []  # The broker gives those of a lost connection again.
+        self._pending, self._bytes = [], 0  # The broker gives those of a lost connection again.
         with connection.clone() as live, live.channel() as channel:
             producer = kombu.Producer(channel)
             with contextlib.ExitStack() as consumers:
@@ -203,7 +206,8 @@ class Bridge:
             self._leave_at_once(message, source, producer, error)
             return
         self._pending.append(_Pending(message=message, source=source, job=job))
-        if len(self._pending) >= _PREFETCH:
+        self._bytes += len(message.body or "")
+        if len(self._pending) >= _PREFETCH or self._bytes >= _MOST_BYTES:
             self._store_pending(producer)
 
     def _leave_at_once(self, message: Any, source: _Source, producer: Any, error: Exception) -> None:
@@ -229,7 +233,7 @@ class Bridge:
 
     def _store_pending(self, producer: Any) -> None:
         """Store the jobs of the messages at hand, in one commit. If they do not go together, each is stored alone."""
-        pending, self._pending = self._pending, []
+        pending, self._pending, self._bytes = self._pending, [], 0
         if not pending:
             return
         try:

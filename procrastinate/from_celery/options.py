@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from procrastinate._checks.amounts import read_count, read_optional_seconds, read_seconds
 from procrastinate._checks.names import check_name
 from procrastinate._checks.times import from_now, require_aware
 from procrastinate._pages import page
@@ -97,6 +98,11 @@ class TaskOptions:
         _check_queue(self.queue)
         for name in self.retry_kwargs.keys() - _RETRY_KWARGS:
             _refuse(name, "retry_kwargs")
+        _check_times(self)
+        _check_retries("max_retries", self.max_retries)
+        _check_retries("max_retries of retry_kwargs", self.retry_kwargs.get("max_retries"))
+        _check_exceptions("autoretry_for", self.autoretry_for)
+        _check_exceptions("dont_autoretry_for", self.dont_autoretry_for)
 
     @property
     def timeout(self) -> float | None:
@@ -156,6 +162,8 @@ def read_task_options(given: Mapping[str, Any]) -> TaskOptions:
     ------
     NotSupported
         An option has no stand-in. The message names it and the way out.
+    TypeError, ValueError
+        A value is of the wrong type or too small. The message names the option.
     """
     return TaskOptions(**_read(given, TaskOptions, of="@task"))
 
@@ -219,8 +227,32 @@ def _check_queue(queue: str | None) -> None:
         check_name("queue", queue)
 
 
-def _as_tuple(value: Iterable[type[BaseException]] | type[BaseException]) -> tuple[type[BaseException], ...]:
-    return (value,) if isinstance(value, type) else tuple(value)
+def _check_times(options: TaskOptions) -> None:
+    """Refuse times that would fail each call or each retry of the task."""
+    times = {
+        "default_retry_delay": options.default_retry_delay,
+        "countdown of retry_kwargs": options.retry_kwargs.get("countdown"),
+        "retry_backoff": None if isinstance(options.retry_backoff, bool) else options.retry_backoff,
+        "expires": None if isinstance(options.expires, datetime.timedelta) else options.expires,
+    }
+    read_seconds("retry_backoff_max", options.retry_backoff_max, may_be_zero=True)
+    for name, seconds in times.items():
+        read_optional_seconds(name, seconds, may_be_zero=True)
+
+
+def _check_retries(name: str, retries: Any) -> None:
+    if retries is not None:
+        read_count(name, retries, at_least=0, of="retries")
+
+
+def _check_exceptions(name: str, classes: tuple[Any, ...]) -> None:
+    for one in classes:
+        if not (isinstance(one, type) and issubclass(one, BaseException)):
+            raise TypeError(f"{name} takes classes of exceptions, not {one!r}")
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return (value,) if isinstance(value, type | str) else tuple(value)
 
 
 def _refuse(name: str, of: str) -> NoReturn:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from procrastinate._checks.times import utcnow
 from procrastinate._functions.kinds import is_async_callable
+from procrastinate.core.fetch import from_microseconds
 from procrastinate.exceptions import JobAborted
 from procrastinate.from_celery.exceptions import Ignore, Retry
 from procrastinate.from_celery.request import request_of, requested
 from procrastinate.from_celery.retries import automatic_retry
 from procrastinate.from_celery.stored_call import StoredCall, encode
 from procrastinate.job_context import JobContext
+from procrastinate.jobs import Job
 
 if TYPE_CHECKING:
     from procrastinate.from_celery.task import CeleryTask
@@ -31,7 +33,7 @@ def make_run(task: CeleryTask) -> Callable[..., Any]:
 
 def _sync_run(task: CeleryTask) -> Callable[..., Any]:
     def run(context: JobContext, /, **arguments: Any) -> Any:
-        call = _read(arguments)
+        call = _read(context.job, arguments)
         with _running(task, context, call):
             return encode(task.call_function(*call.args, **call.kwargs))
 
@@ -40,16 +42,18 @@ def _sync_run(task: CeleryTask) -> Callable[..., Any]:
 
 def _async_run(task: CeleryTask) -> Callable[..., Any]:
     async def run(context: JobContext, /, **arguments: Any) -> Any:
-        call = _read(arguments)
+        call = _read(context.job, arguments)
         with _running(task, context, call):
             return encode(await task.call_function(*call.args, **call.kwargs))
 
     return run
 
 
-def _read(arguments: dict[str, Any]) -> StoredCall:
+def _read(job: Job, arguments: dict[str, Any]) -> StoredCall:
+    """Return the call of a job, which must not have expired when a worker claimed it, by the clock of the database."""
     call = StoredCall.from_arguments(**arguments)
-    if call.expires is not None and call.expires <= utcnow():
+    claimed_at = from_microseconds(job.claimed_at) or utcnow()
+    if call.expires is not None and call.expires <= claimed_at:
         raise JobAborted(f"The job has expired at {call.expires.isoformat()}")
     return call
 

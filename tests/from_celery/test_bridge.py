@@ -87,6 +87,23 @@ def test_messages_that_are_there_are_stored_together(
     assert sizes == [100, 100, 50]
 
 
+def test_large_messages_are_stored_before_there_are_many(
+    app: App, producer: Celery, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    store = JobManager.batch_defer_jobs
+
+    def batch_defer_jobs(self: JobManager, jobs: list[Job], **options: Any) -> list[Job]:
+        sizes.append(len(jobs))
+        return store(self, jobs, **options)
+
+    monkeypatch.setattr(JobManager, "batch_defer_jobs", batch_defer_jobs)
+    for _ in range(6):
+        producer.send_task("shop.note", ["a" * 1_500_000])
+    assert bridge(app, queue).counts == {"moved": 6}
+    assert sizes == [3, 3]
+
+
 def test_one_message_that_cannot_be_stored_is_left_and_the_others_become_jobs(
     app: App, producer: Celery, queue: str
 ) -> None:

@@ -17,10 +17,12 @@ from unittest import mock
 import pytest
 from starlette.background import BackgroundTask
 
-from procrastinate import App, Limit, Rate, exceptions
+from procrastinate import App, JobContext, Limit, Rate, exceptions
 from procrastinate.contrib import celery as stand_ins
 from procrastinate.contrib.celery import CeleryTasks, Ignore, MaxRetriesExceededError, NotSupported
+from procrastinate.from_celery.stored_call import StoredCall
 from procrastinate.testing import InMemoryConnector, Jobs
+from tests.unit.recording import make_job
 
 
 @pytest.fixture
@@ -670,3 +672,49 @@ def test_an_argument_may_have_the_name_of_a_parameter_of_delay(tasks: CeleryTask
     note(self=3)
     run_worker(tasks)
     assert ran == [{"self": 3}, {"self": 1}, {"self": 2}]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"default_retry_delay": "10"}, "default_retry_delay must be a number of seconds, not '10'"),
+        ({"default_retry_delay": -1}, "default_retry_delay must be 0 seconds or more"),
+        ({"retry_backoff": "5"}, "retry_backoff must be a number of seconds, not '5'"),
+        ({"retry_backoff_max": None}, "retry_backoff_max must be a number of seconds, not None"),
+        ({"retry_backoff_max": "600"}, "retry_backoff_max must be a number of seconds"),
+        ({"retry_kwargs": {"countdown": "5"}}, "countdown of retry_kwargs must be a number of seconds"),
+        ({"retry_kwargs": {"max_retries": "5"}}, "max_retries of retry_kwargs must be a whole number of retries"),
+        ({"max_retries": "3"}, "max_retries must be a whole number of retries, not '3'"),
+        ({"max_retries": -1}, "max_retries must be at least 0 retries"),
+        ({"expires": "60"}, "expires must be a number of seconds, not '60'"),
+        ({"autoretry_for": "ValueError"}, "autoretry_for takes classes of exceptions, not 'ValueError'"),
+        ({"autoretry_for": (ValueError, "OSError")}, "autoretry_for takes classes of exceptions, not 'OSError'"),
+        ({"dont_autoretry_for": [5]}, "dont_autoretry_for takes classes of exceptions, not 5"),
+    ],
+)
+def test_a_value_that_would_fail_each_job_is_refused_where_it_is_written(
+    tasks: CeleryTasks, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        tasks.task(**options)(print)
+
+
+def test_the_time_of_the_claim_decides_whether_a_job_has_expired(tasks: CeleryTasks) -> None:
+    """It is by the clock of the database. The clock of the worker's machine may be wrong."""
+    seen = []
+
+    @tasks.task
+    def note() -> None:
+        seen.append("ran")
+
+    now = datetime.datetime.now(datetime.UTC)
+    arguments = StoredCall(expires=now - datetime.timedelta(hours=1)).as_arguments()
+
+    def run(claimed_at: datetime.datetime) -> None:
+        job = make_job(task_name=note.name, claimed_at=int(claimed_at.timestamp() * 1_000_000))
+        tasks.app.tasks[note.name].func(JobContext(app=tasks.app, job=job), **arguments)
+
+    run(now - datetime.timedelta(hours=2))
+    with pytest.raises(exceptions.JobAborted, match="The job has expired"):
+        run(now)
+    assert seen == ["ran"]
