@@ -22,6 +22,8 @@ T = TypeVar("T")
 _PROMOTION_TRIES = 3
 _RESCUED_AT_ONCE = 500
 _SWEPT_AT_ONCE = 1000
+_DEFINED_AT_ONCE = 200
+"""Each limit that changes takes an advisory lock. By default a server has 6,400 locks for all its sessions."""
 
 
 _WITHOUT_QUEUEING_LOCKS = {"keep_queueing_locks": False}
@@ -454,8 +456,11 @@ class WorkerOperations(OperationCalls):
         What an operator has set stays.
         """
         known = await self.connector.run_async(core.list_defined_limits)
-        changed = await self.connector.run_async(core.define_limits, definitions)
-        return sorted(set(known) & set(changed))
+        changed: set[str] = set()
+        for start in range(0, len(definitions), _DEFINED_AT_ONCE):
+            part = definitions[start : start + _DEFINED_AT_ONCE]
+            changed.update(await self.connector.run_async(core.define_limits, part))
+        return sorted(changed.intersection(known))
 
     async def register_worker(
         self, terms: core.WorkerTerms | None = None, identity: core.WorkerIdentity | None = None

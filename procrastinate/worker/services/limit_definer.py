@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from procrastinate import exceptions
 from procrastinate._text.logs import Seldom
-from procrastinate.core.errors import is_lock_timeout, is_passing
+from procrastinate.core.errors import is_lock_timeout, is_passing, is_row_refused
 from procrastinate.limits import Limit
 from procrastinate.manager import JobManager
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _PAUSE = 2.0
 """Seconds between two looks."""
+_PAUSE_AFTER_REFUSAL = 30.0
+"""The same after the database has refused a limit."""
 
 
 class HasLimits(Protocol):
@@ -40,6 +42,7 @@ class LimitDefiner:
         self._app = app
         self._logger = logger
         self._stored: set[LimitDefinition] = set()
+        self._has_refused = False
         self._refused = Seldom(
             logger,
             "The database refused %d times to store limits of the code. Their jobs wait, and other jobs run. "
@@ -47,35 +50,55 @@ class LimitDefiner:
             "limits_refused",
         )
 
-    async def define(self) -> None:
-        """Store the limits that are new, if no open transaction has locked one of them and the database takes them.
+    async def define(self, *, apart: bool = False) -> None:
+        """Store the limits that are new. One that the database refuses keeps none of the others from being stored.
 
         A limit that another program has stored with other numbers is logged by its name.
+
+        Parameters
+        ----------
+        apart:
+            Whether a limit that an open transaction has locked keeps none of the others, either. This may take some
+            seconds, and a worker that starts does not wait for it.
 
         Raises
         ------
         ConnectorException
             The database cannot be reached.
         """
-        new = [limit.definition for limit in self._app.list_limits()]
-        new = [definition for definition in new if definition not in self._stored]
-        if not new:
-            return
-        try:
-            replaced = await self._manager.define_limits(new)
-        except exceptions.ConnectorException as error:
-            if is_lock_timeout(error):
-                self._logger.warning(
-                    "An open transaction changes a limit. The worker starts, and stores its limits later",
-                    extra={"action": "limits_locked"},
-                )
-            elif is_passing(error):
-                raise
+        self._has_refused = False
+        parts = [self._find_new()]
+        while parts:
+            part = parts.pop()
+            if not part:
+                continue
+            try:
+                replaced = await self._manager.define_limits(part)
+            except exceptions.ConnectorException as error:
+                if is_passing(error) and not is_lock_timeout(error):
+                    raise
+                middle = len(part) // 2
+                if middle and (is_row_refused(error) or (apart and is_lock_timeout(error))):
+                    parts += [part[middle:], part[:middle]]
+                else:
+                    self._tell(error)
             else:
-                self._refused.note(error)
+                self._report(set(replaced) - {definition.name for definition in self._stored})
+                self._stored.update(part)
+
+    def _find_new(self) -> list[LimitDefinition]:
+        definitions = [limit.definition for limit in self._app.list_limits()]
+        return [definition for definition in definitions if definition not in self._stored]
+
+    def _tell(self, error: exceptions.ConnectorException) -> None:
+        if is_lock_timeout(error):
+            self._logger.warning(
+                "An open transaction changes a limit. The worker starts, and stores its limits later",
+                extra={"action": "limits_locked"},
+            )
         else:
-            self._report(set(replaced) - {definition.name for definition in self._stored})
-            self._stored.update(new)
+            self._has_refused = True
+            self._refused.note(error)
 
     def _report(self, replaced: Collection[str]) -> None:
         for name in sorted(replaced):
@@ -96,5 +119,5 @@ class LimitDefiner:
     async def run(self) -> None:
         """Look for new limits from time to time."""
         while True:
-            await asyncio.sleep(_PAUSE)
-            await self.define()
+            await asyncio.sleep(_PAUSE_AFTER_REFUSAL if self._has_refused else _PAUSE)
+            await self.define(apart=True)
