@@ -15,7 +15,7 @@ from procrastinate._checks.amounts import read_seconds
 from procrastinate._checks.zones import as_timezone
 from procrastinate._functions.declarations import Declaration, read_declaration
 from procrastinate._job_checks import check_name
-from procrastinate._text.logs import get_logger
+from procrastinate._text.logs import Seldom, get_logger
 from procrastinate.core.defaults import KEEP_TICKS_FOR
 from procrastinate.core.errors import is_lock_timeout
 from procrastinate.defer_hooks import Tick
@@ -41,10 +41,14 @@ MAX_DELAY = DEFAULT_MAX_DELAY
 _LONGEST_SLEEP = 60.0
 """Maximum sleep in seconds. A suspended machine stops the clock of a sleep, so a long sleep would overrun."""
 _HELD_UP_PAUSE = 2.0
-"""Seconds before the retry of a tick whose queueing lock belongs to another session's open transaction."""
+"""Seconds before the retry of a tick that the database refuses, or whose queueing lock an open transaction has."""
 _LOOK_AGAIN = 2.0
 """Seconds between two looks for a first periodic task."""
 _IGNORED = ("schedule_at", "schedule_in")
+_REFUSED = (
+    "The database refused ticks of periodic tasks %d times. They are tried again, and the other schedules go on. "
+    "The last error: %s"
+)
 
 
 class PeriodicDefaults(TypedDict, total=False):
@@ -279,9 +283,15 @@ class PeriodicDeferrer:
         if not self.registry.periodic_tasks:
             logger.info("No periodic task found", extra={"action": "periodic_deferrer_no_task"})
             return
+        refused = Seldom(logger, _REFUSED, "periodic_task_refused")
         while True:
             now = await self._manager().read_clock()
-            await self.defer_jobs(self.get_previous_tasks(now))
+            try:
+                await self.defer_jobs(self.get_previous_tasks(now))
+            except exceptions.DatabaseUnavailable:
+                raise
+            except exceptions.ConnectorException as error:
+                refused.note(error)  # a restart with growing pauses would make the other schedules late
             await self.wait(min(self.get_next_tick(now), _HELD_UP_PAUSE if self._held_up else _LONGEST_SLEEP))
 
     def _manager(self) -> JobManager:

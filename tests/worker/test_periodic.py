@@ -16,6 +16,7 @@ from procrastinate.periodic import PeriodicDeferrer
 from procrastinate.unique import Unique
 from tests.database import new_job
 from tests.worker.running import Queue, Workers, until
+from tests.worker.test_refused_rows import refuse
 
 EVERY_SECOND = "* * * * * *"
 
@@ -132,6 +133,23 @@ async def test_a_schedule_whose_tick_the_database_refuses_does_not_hold_up_the_o
     await until(lambda: ticks(queue) == 1)
     await queue.ddl("DROP TRIGGER refuse ON procrastinate_jobs")
     await until(lambda: ticks(queue) == 2)
+
+
+async def test_a_tick_that_is_refused_again_and_again_makes_no_other_schedule_late(
+    app: App, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A service that fails starts again after growing pauses, so the deferrer does not fail."""
+    refuse(queue, event="INSERT", condition="NEW.task_name = 'first'")
+    for name in ("first", "second"):
+        task: Any = app.task(name=name, queue="ticks")(lambda timestamp: None)
+        app.periodic(cron="* * * * * *")(task)
+    deferring = asyncio.create_task(PeriodicDeferrer(app.periodic_registry, job_manager=app.job_manager).worker())
+    await until(lambda: ticks(queue) >= 3 or deferring.done())
+    assert not deferring.done()
+    deferring.cancel()
+    await asyncio.wait({deferring})
+    (record,) = (record for record in caplog.records if vars(record)["action"] == "periodic_task_refused")
+    assert "this row is under audit" in record.getMessage()
 
 
 async def test_a_schedule_of_a_job_that_cannot_be_stored_does_not_hold_up_the_others(
