@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ from procrastinate.cli.waits import database_awaited
 if TYPE_CHECKING:
     from procrastinate.core.bulk import BulkOperation
     from procrastinate.core.inspection import Count, JobSearch
+
+_PAUSE = 0.5
+"""Seconds between two looks at an operation on which another process is at work."""
 
 
 def add_retry_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,16 +109,19 @@ def _preview(arguments: argparse.Namespace, kind: str, matching: Count) -> None:
 
 
 def _work(app: App, kind: str, search: JobSearch, count: Count, tell: Callable[[str], None]) -> BulkOperation:
-    """Run the steps of an operation. Another process may go on with it if this one is ended."""
+    """Run the steps of an operation until it is over. Workers may do some of them, or all if this one ends."""
     from procrastinate.core import bulk
 
     run = app.inspect.run
     operation_id = run(bulk.start_bulk_operation, kind, search, requested_by=user_name(), expected=count.number)
-    while run(bulk.step_bulk_operation, operation_id):
+    while True:
+        is_at_work_elsewhere = not run(bulk.step_bulk_operation, operation_id)
         (operation,) = run(bulk.load_bulk_operations, operation_id)
+        if operation.is_over:
+            return operation
         tell(f"{counted(operation.changed, 'job')}, {operation.part:.0%}")
-    (operation,) = run(bulk.load_bulk_operations, operation_id)
-    return operation
+        if is_at_work_elsewhere:
+            time.sleep(_PAUSE)
 
 
 def _tell(arguments: argparse.Namespace) -> Callable[[str], None]:
@@ -132,3 +139,6 @@ def _report(arguments: argparse.Namespace, kind: str, done: list[BulkOperation])
     say(f"{'Retried' if kind == 'retry' else 'Cancelled'} {counted(changed, 'job')}{rest}")
     for error in (one.error for one in done if one.error is not None):
         say(f"The database refused {error}", sys.stderr)
+    for one in done:
+        if one.state == "cancelled":
+            say(f"Operation {one.id} was cancelled before its end", sys.stderr)

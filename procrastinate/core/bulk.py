@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from procrastinate.core.arrays import array_param, write_array
 from procrastinate.core.cancel import cancel_job
+from procrastinate.core.defaults import LARGEST_ID
 from procrastinate.core.errors import is_lock_timeout
 from procrastinate.core.finish import retry_job_by_id
 from procrastinate.core.inspection.bounds import Count, along_indexes, first_rows, load, moment, to_count
@@ -95,6 +96,9 @@ def count_matching_jobs(connection: sa.Connection, now: datetime.datetime, searc
 
 
 _LAST_ID = sa.select(sa.func.coalesce(sa.func.max(jobs.c.id), 0)).scalar_subquery()
+_LOWEST_ID = sa.func.least(sa.func.coalesce(sa.func.min(jobs.c.id), 1), 1)
+# Only plain SQL stores ids below 1.
+_BEFORE_FIRST_ID = sa.select(sa.func.greatest(_LOWEST_ID, sa.literal_column(str(1 - LARGEST_ID))) - 1).scalar_subquery()
 
 
 def start_bulk_operation(
@@ -128,7 +132,7 @@ def start_bulk_operation(
             filter=sa.cast(sa.bindparam("search", _to_json(search), type_=sa.Text()), operations.c.filter.type),
             requested_by=requested_by,
             expected=expected,
-            reached_id=0,
+            reached_id=_BEFORE_FIRST_ID,
             last_id=_LAST_ID,
         )
         .returning(operations.c.id)
@@ -328,7 +332,7 @@ def load_bulk_operations(
 def _operation(row: Any, search: JobSearch) -> BulkOperation:
     values = dict(row._mapping)
     reached, last = values.pop("reached_id") or 0, values.pop("last_id") or 0
-    part = 1.0 if row.state == "done" or not last else min(reached / last, 1.0)
+    part = 1.0 if row.state == "done" or not last else max(0.0, min(reached / last, 1.0))
     return BulkOperation(**values | {"search": search, "part": part})
 
 

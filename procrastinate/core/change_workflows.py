@@ -57,9 +57,10 @@ _BEGIN_CANCEL = (
 
 
 def _some(members: sa.Select[Any]) -> sa.Select[Any]:
-    """Lock the first of these steps that are not set aside."""
+    """Lock the first of these steps that are not set aside. A row that others only refer to counts as free."""
     chosen = members.where(is_not_set_aside(jobs.c.id)).order_by(jobs.c.id)
-    return chosen.limit(sa.bindparam("limit", type_=sa.Integer())).with_for_update(of=jobs, skip_locked=True)
+    some = chosen.limit(sa.bindparam("limit", type_=sa.Integer()))
+    return some.with_for_update(of=jobs, key_share=True, skip_locked=True)
 
 
 _WAITING = _some(_members(TODO))

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from procrastinate.core.arrays import array_param
 from procrastinate.core.decide_steps import cancel_steps_alone, decide_on_steps, waiting_for_groups
+from procrastinate.core.defaults import LARGEST_ID
 from procrastinate.core.finish_groups import finish_groups
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.refusals import InParts
@@ -108,7 +109,12 @@ def sweep_workflows(
     after_step, after_group:
         The places that the last call has reached. ``None`` begins a round.
     """
-    places = {"after_step": after_step or 0, "after_group": after_group or 0, "limit": limit}
+    beginning = -LARGEST_ID
+    places = {
+        "after_step": beginning if after_step is None else after_step,
+        "after_group": beginning if after_group is None else after_group,
+        "limit": limit,
+    }
     row = connection.execute(_NEXT_ROWS, places).one()
     steps: list[int] = sorted(row.steps or ())
     of_groups, of_steps = InParts(connection), InParts(connection)

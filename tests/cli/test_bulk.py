@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 
 import pytest
 import sqlalchemy as sa
@@ -183,3 +185,31 @@ def test_two_values_of_an_option_are_refused(app: App, capsys: Capture, option: 
     assert ended.value.code == 2
     assert f"argument {option}: it is given several times" in capsys.readouterr().err
     assert count(app, Status.FAILED) == 5
+
+
+def _work_as_a_worker_does(engine: sa.Engine, steps: list[bool]) -> None:
+    """Take over an operation from the process that works on it."""
+    begun = "SELECT id FROM procrastinate_operations WHERE done > 0 FOR UPDATE"
+    with engine.begin() as connection:
+        while (operation_id := connection.exec_driver_sql(begun).scalar()) is None:
+            time.sleep(0.001)
+        time.sleep(0.5)
+        while bulk.step_bulk_operation(connection, operation_id):
+            steps.append(True)
+
+
+def test_an_operation_on_which_a_worker_is_at_work_is_waited_for(
+    app: App, engine: sa.Engine, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "CHANGED_AT_ONCE", 1)
+    with engine.begin() as connection:
+        for _ in range(19):
+            connection.exec_driver_sql(FAILED)
+    steps = list[bool]()
+    worker = threading.Thread(target=_work_as_a_worker_does, args=(engine, steps))
+    worker.start()
+    assert main(["retry", "--queue", "mail", "--yes"]) == 0
+    worker.join(30)
+    assert steps
+    assert capsys.readouterr().out == "Retried 100 jobs\n"
+    assert count(app, Status.FAILED) == 0

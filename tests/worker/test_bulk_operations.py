@@ -180,3 +180,24 @@ def test_a_deletion_between_two_statements_hides_no_job_from_a_step(
                 if not bulk.step_bulk_operation(connection, operation):
                     break
     assert queue.statuses() == {"cancelled": 6}
+
+
+async def test_an_operation_reaches_jobs_whose_id_plain_sql_has_stored(
+    app: App, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No sequence gives an id below 1. A change of all jobs changes them as well."""
+    monkeypatch.setattr(bulk, "CHANGED_AT_ONCE", 2)
+    ids = (-(2**63) + 2, -7, 0)
+    for job_id in ids:
+        values = "(:id, :queue, 'task', '{}', 'todo')"
+        queue.sql(
+            f"INSERT INTO procrastinate_jobs (id, queue_name, task_name, args, status) VALUES {values}",  # noqa: S608
+            id=job_id,
+            queue=WAITING.queue,
+        )
+    await app.configure_task("task", queue=WAITING.queue).defer_async()
+    operation = bulk.start_bulk_operation(queue.connection, "cancel", WAITING)
+    while await app.connector.run_async(bulk.step_bulk_operation, operation):
+        (progress,) = (one for one in bulk.load_bulk_operations(queue.connection))
+        assert 0 <= progress.part <= 1
+    assert queue.statuses() == {"cancelled": len(ids) + 1}

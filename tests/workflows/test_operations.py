@@ -161,6 +161,21 @@ async def test_a_running_step_is_asked_to_stop(app: App, workers: Workers, queue
     assert (info.state, info.counts.aborted, info.counts.cancelled) == ("cancelled", 1, 1)
 
 
+async def test_steps_are_cancelled_and_asked_to_stop_while_other_tables_refer_to_their_rows(
+    app: App, queue: Queue, tasks: Notes, engine: sa.Engine
+) -> None:
+    """A row that gets a foreign key, and a report of the running job, lock the row of the job in this way."""
+    wf = app.workflow("import")
+    first = wf.add(tasks.note)
+    wf.add(tasks.note, after=[first])
+    workflow_id = await wf.defer_async()
+    queue.sql("UPDATE procrastinate_jobs SET status = 'doing', worker_id = 1 WHERE id = :id", id=first.job_id)
+    with engine.begin() as other:
+        other.exec_driver_sql("SELECT 1 FROM procrastinate_jobs FOR KEY SHARE")
+        assert await app.workflows.cancel_async(workflow_id, abort=True) == 2
+    assert queue.sql("SELECT abort_requested FROM procrastinate_jobs WHERE id = :id", id=first.job_id)
+
+
 async def test_a_retry_runs_what_did_not_succeed_and_leaves_the_rest(
     app: App, workers: Workers, queue: Queue, tasks: Notes
 ) -> None:
