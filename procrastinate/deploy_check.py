@@ -59,13 +59,13 @@ def check_waiting_jobs(app: App, *, queues: Collection[str] = ()) -> DeployCheck
         The database cannot be reached, refuses the query, or takes longer than ten seconds for a statement.
     """
     run = app.inspect.on_primary.run
-    return _judge(app, run(load_waiting_calls, queues), run(load_queues), queues)
+    return _judge(app, run(load_waiting_calls, queues), run(load_queues, queues), queues)
 
 
 async def check_waiting_jobs_async(app: App, *, queues: Collection[str] = ()) -> DeployCheck:
     """Asynchronous version of :func:`check_waiting_jobs`."""
     run = app.inspect.on_primary.run_async
-    return _judge(app, await run(load_waiting_calls, queues), await run(load_queues), queues)
+    return _judge(app, await run(load_waiting_calls, queues), await run(load_queues, queues), queues)
 
 
 def _judge(app: App, waiting: WaitingCalls, found: Queues, queues: Collection[str]) -> DeployCheck:

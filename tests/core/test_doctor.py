@@ -334,6 +334,15 @@ def test_a_ready_job_that_a_free_worker_leaves_alone_is_a_fault(engine: sa.Engin
     assert found(engine) == {}
 
 
+def test_a_ready_job_of_one_of_many_paused_queues_is_no_fault(engine: sa.Engine, connection: sa.Connection) -> None:
+    register(connection)
+    names = "SELECT to_char(n, 'FM000') FROM generate_series(0, 110) AS n"
+    connection.exec_driver_sql(f"INSERT INTO procrastinate_paused_queues (queue_name) {names}")
+    defer(connection, queue_name="'110'")
+    connection.exec_driver_sql("UPDATE procrastinate_events SET at = now() - interval '1 minute'")
+    assert found(engine) == {"queue-paused": Severity.NOTE}
+
+
 def test_a_job_that_has_just_been_promoted_is_no_fault(engine: sa.Engine, connection: sa.Connection) -> None:
     defer(connection, scheduled_at="now() - interval '1 hour'")
     connection.exec_driver_sql("UPDATE procrastinate_events SET at = now() - interval '1 hour'")

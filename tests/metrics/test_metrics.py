@@ -19,8 +19,9 @@ import procrastinate
 from procrastinate import core
 from procrastinate.alembic import revisions
 from procrastinate.app import App
-from procrastinate.core import inspection
+from procrastinate.core import Readiness, inspection
 from procrastinate.core.statistics import BUCKETS, Durations, Runs, record_runs
+from procrastinate.limits import Limit
 from procrastinate.metrics import metrics_asgi, metrics_wsgi
 from procrastinate.metrics.families import MOST_TASKS
 from procrastinate.retry import RetryStrategy
@@ -183,6 +184,65 @@ def test_an_autoscaler_does_not_see_what_a_paused_queue_holds_back(host: Host, c
     insert(connection, queue_name="a", task_name="t")
     insert(connection, queue_name="a", task_name="t", status="doing", worker_id=1)
     assert scale(host, "a").items() >= {"jobs": 1, "ready": 0, "running": 1}.items()
+
+
+def test_an_autoscaler_sees_a_queue_that_it_names_next_to_many_others(host: Host, connection: sa.Connection) -> None:
+    for number in range(250):
+        insert(connection, queue_name=f"a{number}", task_name="t")
+    insert(connection, queue_name="z", task_name="t")
+    assert scale(host, "z").items() >= {"jobs": 1, "ready": 1}.items()
+
+
+def _wait_in_line(app: App, connection: sa.Connection) -> None:
+    app.task(name="limited", queue="mail", limit=Limit("one", concurrency=1))(lambda: None).defer()
+
+
+def _wait_for_signals_that_have_come(app: App, connection: sa.Connection) -> None:
+    """Triggers release a step after one signal. Only a worker looks at several."""
+    workflow = app.workflow("order")
+    signals = [workflow.add_signal(name) for name in ("approved", "paid")]
+    workflow.add(app.task(name="step", queue="mail")(lambda: None), after=signals)
+    workflow_id = workflow.defer()
+    for name in ("approved", "paid"):
+        app.workflows.signal(workflow_id, name)
+
+
+def _wait_since_a_pause_that_is_over(app: App, connection: sa.Connection) -> None:
+    app.task(name="paused", queue="mail")(lambda: None)
+    insert(connection, queue_name="mail", task_name="paused", scheduled_at="2020-01-01", readiness=Readiness.PARKED)
+
+
+def _wait_behind_a_lock_that_is_free(app: App, connection: sa.Connection) -> None:
+    app.task(name="locked", queue="mail")(lambda: None)
+    insert(connection, queue_name="mail", task_name="locked", lock="free", readiness=Readiness.PARKED)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        _wait_in_line,
+        _wait_for_signals_that_have_come,
+        _wait_since_a_pause_that_is_over,
+        _wait_behind_a_lock_that_is_free,
+    ],
+)
+def test_an_autoscaler_starts_the_first_worker_for_what_only_a_worker_can_free(
+    open_host: Callable[[str | None], Host], database_url: str, connection: sa.Connection, wait: Callable[..., None]
+) -> None:
+    with App(connector=database_url).open() as app:
+        wait(app, connection)
+        before = scale(open_host(None), "mail")
+        assert (before["jobs"], before["ready"], before["due"]) == (1, 0, 1)
+        app.run_worker(queues=["mail"], wait=False, install_signal_handlers=False)
+    assert set(connection.exec_driver_sql("SELECT status FROM procrastinate_jobs").scalars()) == {"succeeded"}
+    assert scale(open_host(None), "mail")["jobs"] == 0
+
+
+def test_a_line_whose_slots_are_taken_starts_no_worker(host: Host, connection: sa.Connection) -> None:
+    columns = {"queue_name": "mail", "task_name": "t", "limit_name": "one", "limit_key": ""}
+    insert(connection, **columns, status="doing", worker_id=1)
+    insert(connection, **columns, scheduled_at="2020-01-01", readiness=Readiness.IN_LINE)
+    assert scale(host, "mail").items() >= {"jobs": 1, "due": 0, "running": 1}.items()
 
 
 def test_answers_are_kept_for_a_moment(host: Host, connection: sa.Connection) -> None:

@@ -181,8 +181,7 @@ def jobs_left_alone(patient: Patient) -> Iterator[Finding]:
     A worker said at its last heartbeat that it was free. If a job had been ready for longer than a poll at that time,
     the worker should have taken it.
     """
-    paused = {pause.queue_name for pause in work_facts.list_pauses(patient.connection)}
-    names = [one.name for one in patient.jobs_of_queues.queues if one.ready.number and one.name not in paused]
+    names = [one.name for one in patient.jobs_of_queues.queues if one.ready.number and one.pause is None]
     heads = work_facts.list_heads(patient.connection, names)
     movement = read_movement(patient.connection) if heads else None
     seen: set[str] = set()

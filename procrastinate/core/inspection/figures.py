@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +15,24 @@ from procrastinate.core.inspection.upkeep_figures import UpkeepFigures, read_upk
 from procrastinate.core.inspection.workers import is_alive
 from procrastinate.core.operation_marks import may_lag
 from procrastinate.core.statistics import ALL_TIME, BUCKETS
-from procrastinate.core.tables import DOING, due_at, holds_lock, is_upcoming, jobs, statistics, workers
+from procrastinate.core.tables import (
+    DOING,
+    arrivals,
+    dependencies,
+    due_at,
+    holds_lock,
+    holds_slot,
+    is_in_line,
+    is_parked,
+    is_upcoming,
+    jobs,
+    statistics,
+    workers,
+)
 
 _COUNTED = 10_000
+_ARRIVALS = 100
+"""Maximum number of arrivals of workflows that are looked at."""
 _MOST_TOTALS = 5_000
 """Maximum number of rows of statistics that one load reads: one for each queue, task and outcome."""
 
@@ -151,21 +167,63 @@ def _totals(row: Any) -> RunTotals:
 
 
 _holder = jobs.alias("holder")
-_due = first_rows(
-    sa.select(jobs.c.queue_name, jobs.c.lock).where(_is_due()).order_by(due_at(), jobs.c.priority.desc(), jobs.c.id),
-    _COUNTED,
-    "due",
+_BY_PRIORITY = (jobs.c.priority.desc(), jobs.c.id)
+
+
+def _first_jobs(name: str, condition: sa.ColumnElement[bool], *order: sa.ColumnElement[Any]) -> sa.Subquery:
+    columns = (jobs.c.queue_name, jobs.c.lock, jobs.c.limit_name, jobs.c.limit_key)
+    return first_rows(sa.select(*columns).where(condition).order_by(*order, *_BY_PRIORITY), _COUNTED, name)
+
+
+def _with_free_lock(waiting: sa.Subquery) -> sa.Select[Any]:
+    held = sa.exists().where(holds_lock(_holder), _holder.c.lock == waiting.c.lock)
+    return sa.select(waiting.c.queue_name, sa.func.count().label("number")).where(~held).group_by(waiting.c.queue_name)
+
+
+def _idle_lines() -> sa.Select[Any]:
+    """Return the query for the number of lines that no job has a slot of. The first slot needs a worker."""
+    waiting = _first_jobs("in_line", is_in_line(), jobs.c.limit_name, jobs.c.limit_key)
+    line = sa.select(waiting.c.queue_name, waiting.c.limit_name, waiting.c.limit_key).distinct().subquery("line")
+    held = sa.exists().where(
+        holds_slot(_holder), _holder.c.limit_name == line.c.limit_name, _holder.c.limit_key == line.c.limit_key
+    )
+    return sa.select(line.c.queue_name, sa.func.count()).where(~held).group_by(line.c.queue_name)
+
+
+def _arrivals() -> sa.Select[Any]:
+    """Return the query for the queues of jobs that have ended in workflows, and of the steps that wait for them."""
+    first = first_rows(sa.select(arrivals).order_by(arrivals.c.id), _ARRIVALS, "first_arrivals")
+    ended, groups, waiting = (
+        sa.select(sa.func.unnest(first.c[name], type_=sa.BigInteger())) for name in ("ended", "groups", "waiting")
+    )
+    after = [
+        sa.select(dependencies.c.job_id).where(column.in_(of))
+        for column, of in ((dependencies.c.parent_id, ended), (dependencies.c.parent_workflow_id, groups))
+    ]
+    named = sa.union(ended, waiting, *after).subquery("named")
+    touched = sa.select(jobs.c.queue_name).where(jobs.c.id.in_(sa.select(named.c[0]))).distinct().subquery("touched")
+    return sa.select(touched.c.queue_name, sa.literal_column("1", sa.BigInteger()))
+
+
+_STARTABLE_BY_QUEUE = sa.union_all(
+    _with_free_lock(_first_jobs("due", _is_due(), due_at())),
+    _with_free_lock(_first_jobs("parked", is_parked() & jobs.c.lock.is_not(None), jobs.c.lock)),
+    _with_free_lock(_first_jobs("parked_by_pause", is_parked() & jobs.c.lock.is_(None), jobs.c.lock)),
+    _idle_lines(),
+    _arrivals(),
 )
-_LOCK_IS_HELD = sa.exists().where(holds_lock(_holder), _holder.c.lock == _due.c.lock)
-_STARTABLE = sa.select(_due.c.queue_name, sa.func.count().label("number")).where(~_LOCK_IS_HELD)
-_STARTABLE_BY_QUEUE = _STARTABLE.group_by(_due.c.queue_name)
 
 
 @may_lag
 @load
 def count_startable(connection: sa.Connection, now: datetime.datetime) -> dict[str, int]:
-    """Return the number of due jobs of each queue that a worker would make ready: no running job has their lock.
+    """Return the number of jobs of each queue that start only if a worker makes them ready.
 
-    Without a worker, jobs with a schedule or a lock stay in this state. At most 10,000 jobs are looked at.
+    These are due jobs, and jobs that a lock or a pause held back, if no job has their lock. A line of a limit of which
+    no job has a slot counts as one job, and so do steps that wait for jobs that have ended. Without a worker, all of
+    these stay in their state. At most 10,000 jobs of each kind are looked at.
     """
-    return {row.queue_name: row.number for row in connection.execute(_STARTABLE_BY_QUEUE)}
+    numbers: Counter[str] = Counter()
+    for queue, number in connection.execute(_STARTABLE_BY_QUEUE):
+        numbers[queue] += number
+    return dict(numbers)

@@ -97,8 +97,10 @@ def load_queues(connection: sa.Connection, now: datetime.datetime, known: Collec
     others = connection.execute(_BY_QUEUE).all()
     pauses = {row.queue_name: _pause(row) for row in connection.execute(_PAUSES)}
     serving = connection.execute(_SERVING).all()
-    names = sorted({*ready_names, *only_possible(known), *pauses, *(row.queue_name for row in others)})
-    shown = names[:_SHOWN]
+    with_jobs = {*ready_names, *(row.queue_name for row in others)}
+    # What the caller asks for comes first, and a pause of a queue without jobs last.
+    names = list(dict.fromkeys(name for some in (only_possible(known), with_jobs, pauses) for name in sorted(some)))
+    shown = sorted(names[:_SHOWN])
     limit = min(_LONGEST_COUNT, _COUNTED // max(len(shown), 1))
     ready = {row.name: row for row in connection.execute(_ready_jobs(limit), {"names": shown})}
     numbers = {(row.state, row.queue_name): row.number for row in others}
