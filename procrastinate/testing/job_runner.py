@@ -145,20 +145,28 @@ class Runner:
         token = is_running.set(True)
         self._worker.own_context = OwnContext(contextvars.copy_context())
         hook_before, self._app.job_manager.defer_hook = self._app.job_manager.defer_hook, self
+        try:
+            worker_id = await self._register()
+            await self._run_all(worker_id)
+        finally:
+            self._app.job_manager.defer_hook = hook_before
+            is_running.reset(token)
+        await self._manager.unregister_worker(worker_id)
+        return self.records
+
+    async def _register(self) -> int:
         if limits := self._app.list_limits():
             await self._manager.define_limits([limit.definition for limit in limits])
         worker_id = self._worker.worker_id = await self._manager.register_worker()
+        return worker_id
+
+    async def _run_all(self, worker_id: int) -> None:
         try:
             while self._may_go_on() and (job := await self._next_job(worker_id)) is not None:
                 await self._run(job, worker_id)
         except BaseException:
             await self._unregister_quietly(worker_id)
             raise
-        finally:
-            self._app.job_manager.defer_hook = hook_before
-            is_running.reset(token)
-        await self._manager.unregister_worker(worker_id)
-        return self.records
 
     def _may_go_on(self) -> bool:
         done = len(self.records)

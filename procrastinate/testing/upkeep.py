@@ -279,6 +279,8 @@ def _job_counts(name: str, by_status: Counter[str]) -> JobCounts:
 def delete_everything(tables: Tables) -> None:
     tables.delete(list(tables.jobs))
     tables.events.clear()
+    tables.uniques.clear()
+    tables.pauses.clear()
     tables.workers.clear()
     tables.periodic_defers.clear()
     tables.tick_jobs.clear()

@@ -218,3 +218,11 @@ def test_a_sweep_deletes_what_no_job_can_hold_again(run: Run) -> None:
     rest = run(core.sweep_unique_keys, after=sweep.reached)
     assert (rest.seen, rest.deleted, rest.reached) == (3, 2, None)
     assert run(core.sweep_unique_keys).seen == 3
+
+
+def test_no_key_and_no_pause_outlives_the_deletion_of_everything(run: Run) -> None:
+    assert defer(run, unique_job("lasts", period=3600)) is not None
+    run(core.pause_queue, "mail")
+    run(core.delete_everything)
+    assert run(core.get_pauses) == {}
+    assert defer(run, unique_job("lasts", period=3600)) is not None

@@ -15,9 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from sqlmodel.ext.asyncio import session as sqlmodel_asyncio
 
-from procrastinate import App, JobContext, RetryStrategy
+from procrastinate import App, JobContext, RetryStrategy, core
 from procrastinate._checks.times import utcnow
-from procrastinate.exceptions import TaskNotFound
+from procrastinate.exceptions import ConnectorException, TaskNotFound
 from procrastinate.testing import InMemoryConnector, JobFields, Jobs, RunAtDefer
 from procrastinate.workflows.graph import Workflow
 from tests.database import driver_url
@@ -291,6 +291,36 @@ def test_immediate_mode_runs_on_the_connection_of_the_defer(engine: sa.Engine, d
         assert connection.scalar(sa.text("SELECT count(*) FROM procrastinate_jobs")) == 2
         connection.rollback()
         assert connection.scalar(sa.text("SELECT count(*) FROM procrastinate_jobs")) == 0
+
+
+class _NotYetThere(InMemoryConnector):
+    """A connector whose database refuses to register workers until it is there."""
+
+    is_there = False
+
+    def run(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
+        if operation is core.register_worker and not self.is_there:
+            raise ConnectorException("not yet there")
+        return super().run(operation, *args, **kwargs)
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+async def test_immediate_mode_goes_on_after_a_run_that_could_not_begin(is_async: bool) -> None:
+    """The failed run is over, so the next defer is none of a job's own."""
+    connector = _NotYetThere()
+    app = make_app(connector)
+
+    async def note(word: str) -> None:
+        deferrer = app.configure_task("note")
+        await deferrer.defer_async(word=word) if is_async else deferrer.defer(word=word)
+
+    with RunAtDefer(app) as mode:
+        with pytest.raises(ConnectorException):
+            await note("first")
+        assert app.job_manager.defer_hook is mode
+        connector.is_there = True
+        await note("second")
+    assert ran == ["first", "second"]
 
 
 # Reading jobs
