@@ -148,14 +148,21 @@ class _Server(ThreadingMixIn, WSGIServer):
             self._close_silent()
         with self._mutex:
             self._silent[request] = time.monotonic()
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except Exception:  # the system refuses a thread, and none gives the place back
+            self._leave(request)
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self.note_question(request)
-            self._slots.release()
+            self._leave(request)
+
+    def _leave(self, request: socket.socket) -> None:
+        self.note_question(request)
+        self._slots.release()
 
     def note_question(self, request: socket.socket) -> None:
         """Note that a connection has asked something, or is closed."""

@@ -437,3 +437,28 @@ def test_a_value_that_the_function_of_the_project_fails_for_is_hidden(redact: An
     for show in (redacted_text, redacted_line, redacted_beginning):
         assert show(redact, "t", text) == HIDDEN
     assert is_hidden_key(lambda task_name, value: value["order"], "t", "name")
+
+
+def test_threads_that_cannot_be_started_take_no_place_of_the_server(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The system refuses twenty of them, and the server has sixteen places."""
+    start, refused = threading.Thread.start, []
+
+    def refuse(thread: threading.Thread) -> None:
+        if "process_request" in thread.name and len(refused) < 20:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with contextlib.ExitStack() as ends:
+        listening = ends.enter_context(server.make(protected(_app(), "127.0.0.1", None), "127.0.0.1", 0))
+        ends.callback(listening.shutdown)
+        threading.Thread(target=listening.serve_forever, args=(0.05,), daemon=True).start()
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        url = f"http://127.0.0.1:{listening.server_port}/nothing"
+        for _ in range(20):
+            with pytest.raises(httpx.TransportError):
+                httpx.get(url, timeout=20)
+        assert httpx.get(url, timeout=20).status_code == 404
+    assert "can't start new thread" in capsys.readouterr().err
