@@ -57,7 +57,7 @@ def _take_back() -> sa.Update:
             admitted.c.limit_name == _NAME,
             admitted.c.limit_key == _KEY,
         )
-        .with_for_update(skip_locked=True)
+        .with_for_update(key_share=True, skip_locked=True)
     )
     return (
         sa.update(jobs)

@@ -36,7 +36,7 @@ _READ_UNCLAIMED = (
 def _take_back() -> Any:
     """Put jobs back in line. One that a worker claims at this moment is passed over."""
     ids = sa.select(jobs.c.id).where(jobs.c.id == sa.any_(array_param("ids", sa.BigInteger())))
-    unclaimed = ids.where(*_IS_UNCLAIMED, jobs.c.limit_name == _NAME).with_for_update(skip_locked=True)
+    unclaimed = ids.where(*_IS_UNCLAIMED, jobs.c.limit_name == _NAME).with_for_update(key_share=True, skip_locked=True)
     return (
         sa.update(jobs)
         .where(is_one_of(jobs.c.id, unclaimed))

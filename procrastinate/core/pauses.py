@@ -138,7 +138,7 @@ _HOLDERS = (
     )
     .order_by(jobs.c.priority.desc(), jobs.c.id)
     .limit(sa.bindparam("limit", type_=sa.Integer()))
-    .with_for_update(skip_locked=True)
+    .with_for_update(key_share=True, skip_locked=True)
 )
 _PUT_BACK = sa.update(jobs).where(is_one_of(jobs.c.id, _HOLDERS)).values(readiness=UNDECIDED).returning(jobs.c.id)
 
