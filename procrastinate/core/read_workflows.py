@@ -105,6 +105,7 @@ def list_workflows(
     state: WorkflowState | None = None,
     limit: int = 100,
     before: int | None = None,
+    down_to: int | None = None,
 ) -> list[StoredWorkflow]:
     """Return workflows with the counts of their steps, the newest first.
 
@@ -112,6 +113,8 @@ def list_workflows(
     ----------
     before:
         Only workflows with a lower id than this one, for the next page.
+    down_to:
+        Only workflows with this id or a higher one. No index has the names and states.
     """
     statement = (
         sa.select(*_COLUMNS).select_from(workflows).where(_IS_WORKFLOW).order_by(workflows.c.id.desc()).limit(limit)
@@ -120,9 +123,21 @@ def list_workflows(
         statement = statement.where(equals(workflows.c.name, name))
     if before is not None:
         statement = statement.where(workflows.c.id < before)
+    if down_to is not None:
+        statement = statement.where(workflows.c.id >= down_to)
     if state is not None:
         statement = statement.where(state_of_main(state))
     return _with_counts(connection, connection.execute(statement).all())
+
+
+def find_workflow_at(connection: sa.Connection, place: int, *, before: int | None = None) -> int | None:
+    """Return the id of the workflow at a place in the list of all, from 1, or ``None`` if there are fewer."""
+    statement: Any = sa.select(workflows.c.id).where(_IS_WORKFLOW).order_by(workflows.c.id.desc())
+    if before is not None:
+        statement = statement.where(workflows.c.id < before)
+    statement = statement.offset(sa.literal_column(str(place - 1))).limit(sa.literal_column("1"))
+    found: int | None = connection.execute(statement).scalar_one_or_none()
+    return found
 
 
 def _with_counts(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> list[StoredWorkflow]:

@@ -117,9 +117,11 @@ def list_workflows(
     state: WorkflowState | None = None,
     limit: int = 100,
     before: int | None = None,
+    down_to: int | None = None,
 ) -> list[StoredWorkflow]:
     ids = sorted((id_ for id_ in tables.groups if root_of(tables, id_) is not None), reverse=True)
-    found = [get_workflow(tables, id_) for id_ in ids if before is None or id_ < before]
+    of_page = [id_ for id_ in ids if (before is None or id_ < before) and (down_to is None or id_ >= down_to)]
+    found = [get_workflow(tables, id_) for id_ in of_page]
     chosen = [one for one in found if one is not None and name in (None, one.name)]
     return [one for one in chosen if state is None or is_in(one, state)][:limit]
 

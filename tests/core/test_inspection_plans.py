@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from procrastinate.core import bulk, inspection
+from procrastinate.core import WorkflowState, bulk, inspection
 from procrastinate.core.doctor import diagnose
-from procrastinate.core.inspection import JobSearch, JobState
+from procrastinate.core.inspection import JobSearch, JobState, workflow
 from tests.core.plans import Plan, explain
 from tests.core.test_query_plans import fill, insert_statement
 from tests.database import Databases
@@ -208,3 +208,24 @@ def test_the_first_job_of_a_long_line_is_explained_from_the_head_of_the_line(ful
     full.rollback()
     assert length > 20_000
     check(explain(full, inspection.explain_job, first), buffers=60_000, rows=10_101)
+
+
+def test_workflows_in_a_state_are_looked_for_in_bounded_parts(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No index has the states. Of many workflows the only failed one may be the oldest."""
+    monkeypatch.setattr(workflow, "EXAMINED_WORKFLOWS", 100)
+    before, found = None, []
+    with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO procrastinate_workflows (root_id, kind, name, if_failed, finished_at, failed) SELECT n, "
+            "'workflow', 'w', 'cancel', now(), CASE n WHEN 1 THEN 1 ELSE 0 END FROM generate_series(1, 250) AS n"
+        )
+        while before is not None or not found:
+            page = inspection.load_workflows(connection, WorkflowState.FAILED, before)
+            found.append([one.id for one in page.workflows])
+            before = page.next_before
+        plans = explain(connection, inspection.load_workflows, WorkflowState.FAILED)
+    assert found == [[], [], [1]]
+    nodes = [node for plan in plans for node in plan.nodes() if node.get("Relation Name") == "procrastinate_workflows"]
+    assert max(node["Actual Loops"] * node["Actual Rows"] for node in nodes) <= 100

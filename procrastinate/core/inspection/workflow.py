@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from procrastinate.core.inspection.bounds import load
 from procrastinate.core.operation_marks import may_lag
-from procrastinate.core.read_workflows import get_workflow, list_workflows, read_graph
+from procrastinate.core.read_workflows import find_workflow_at, get_workflow, list_workflows, read_graph
 from procrastinate.core.workflow_rows import (
     StoredDependency,
     StoredGroup,
@@ -19,17 +19,19 @@ from procrastinate.core.workflow_rows import (
 )
 
 LISTED_WORKFLOWS = 50
+EXAMINED_WORKFLOWS = 10_000
+"""Workflows that are examined for a page of those in a state. No index has the states."""
 DRAWN_STEPS = 300
 """Steps that are read for a drawing. Groups are drawn as one node each."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class WorkflowsPage:
-    """Workflows, the newest first. ``is_more`` is true if there are older ones."""
+    """Workflows, the newest first. ``next_before`` is the ``before`` of the next page, or ``None`` at the end."""
 
     now: datetime.datetime
     workflows: tuple[StoredWorkflow, ...]
-    is_more: bool
+    next_before: int | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,15 +51,18 @@ class WorkflowDetails:
 def load_workflows(
     connection: sa.Connection, now: datetime.datetime, state: WorkflowState | None = None, before: int | None = None
 ) -> WorkflowsPage:
-    """Return a page of workflows.
+    """Return a page of workflows. With a state, it examines a bounded number of them, and may have fewer or none.
 
     Parameters
     ----------
     before:
         Only workflows with a lower id than this one.
     """
-    found = list_workflows(connection, state=state, before=before, limit=LISTED_WORKFLOWS + 1)
-    return WorkflowsPage(now=now, workflows=tuple(found[:LISTED_WORKFLOWS]), is_more=len(found) > LISTED_WORKFLOWS)
+    last = None if state is None else find_workflow_at(connection, EXAMINED_WORKFLOWS, before=before)
+    found = list_workflows(connection, state=state, before=before, down_to=last, limit=LISTED_WORKFLOWS + 1)
+    shown = found[:LISTED_WORKFLOWS]
+    next_before = shown[-1].id if len(found) > LISTED_WORKFLOWS else last
+    return WorkflowsPage(now=now, workflows=tuple(shown), next_before=next_before)
 
 
 @may_lag

@@ -61,7 +61,7 @@ def workflows(visit: Visit) -> Calls[Response]:
     infos = [to_info(one) for one in loaded.value.workflows] if loaded.value else []
     # Of workflows whose steps have not ended, the counts tell which are held.
     shown = [info for info in infos if state in (None, info.state)]
-    oldest = infos[-1].id if loaded.value and loaded.value.is_more else None
+    oldest = loaded.value.next_before if loaded.value else None
     return visit.page(
         "workflows.html",
         "Workflows",
