@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     )
     from procrastinate.core.line_sweep import LineSweep, sweep_lines
     from procrastinate.core.listing import JobFilter, count_by_lock, count_by_queue, count_by_task, list_jobs
+    from procrastinate.core.lock_timeouts import briefly
     from procrastinate.core.look import Unswept, find_unswept, has_work, list_waiting_queues
     from procrastinate.core.lost_steps import WorkflowSweep, sweep_workflows
     from procrastinate.core.missing_rights import list_missing_grants
@@ -248,6 +249,7 @@ __all__ = [
     "atomic",
     "beat",
     "begin_cancel",
+    "briefly",
     "call_all_workers",
     "can_finish_and_fetch",
     "cancel_job",

@@ -131,6 +131,7 @@ _MODULES = {
         "WorkflowSweep",
         "sweep_workflows",
     ),
+    "lock_timeouts": ("briefly",),
     "look": (
         "Unswept",
         "find_unswept",

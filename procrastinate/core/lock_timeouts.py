@@ -5,13 +5,23 @@ Every limit applies to one transaction and never to a session: behind a pooler, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import sqlalchemy as sa
+
+from procrastinate.core.operation_marks import atomic
+
+R = TypeVar("R")
 
 BRIEFLY = "500ms"
 """Lock timeout for operations that can do without a lock that an open transaction holds."""
 
 LONGEST_PAUSE = 3.0
 """Seconds that a worker's transaction may be idle between two statements. Its rows stay locked during that time."""
+
+LONGEST_CHECK = "5s"
+"""Statement timeout of a check that is killed if it takes long. The server does not notice that."""
 
 
 def _lock_timeout() -> sa.Select[tuple[str]]:
@@ -33,6 +43,32 @@ def wait_briefly(connection: sa.Connection) -> None:
 
 
 _WAIT_BRIEFLY = _lock_timeout()
+_READ_LOCK_TIMEOUT: sa.Select[tuple[str]] = sa.select(sa.func.current_setting("lock_timeout", type_=sa.Text()))
+_RESTORE_LOCK_TIMEOUT = sa.select(
+    sa.func.set_config("lock_timeout", sa.bindparam("before", type_=sa.Text()), sa.true(), type_=sa.Text())
+)
+
+
+@atomic
+def briefly(connection: sa.Connection, operation: Callable[..., R], *arguments: Any, **options: Any) -> R:
+    """Run an operation that waits at most half a second for each lock, also for that of a whole table.
+
+    After the operation, the timeout of the transaction is as it was. If a lock is not to be had, the operation fails
+    with a lock timeout (:func:`~procrastinate.core.errors.is_lock_timeout`).
+    """
+    before = connection.execute(_READ_LOCK_TIMEOUT).scalar_one()
+    wait_briefly(connection)
+    answer = operation(connection, *arguments, **options)
+    connection.execute(_RESTORE_LOCK_TIMEOUT, {"before": before})
+    return answer
+
+
+def check_soon(connection: sa.Connection) -> None:
+    """Let the server end a statement of this transaction that takes longer than :data:`LONGEST_CHECK`."""
+    connection.execute(_CHECK_SOON)
+
+
+_CHECK_SOON = sa.select(sa.func.set_config("statement_timeout", LONGEST_CHECK, sa.true()))
 
 
 def end_when_left_alone(connection: sa.Connection) -> None:

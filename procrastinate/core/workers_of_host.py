@@ -8,6 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.core.defaults import STALLED_TIMEOUT
+from procrastinate.core.lock_timeouts import check_soon
+from procrastinate.core.operation_marks import atomic
 from procrastinate.core.tables import workers
 from procrastinate.core.watchers import age
 
@@ -40,11 +42,14 @@ _OF_HOST: sa.Select[Any] = (
 )
 
 
+@atomic
 def list_workers_of_host(connection: sa.Connection, hostname: str) -> list[HostWorker]:
     """Return the workers of a host, the newest of each process and name. Those of 3.x do not say their host.
 
     Workers with several names may have one process id. They run in one process, or in containers with one host name.
+    A health check is killed if it takes long, and its statement would go on waiting at the server, once for each check.
     """
+    check_soon(connection)
     found = (HostWorker(**row._mapping) for row in connection.execute(_OF_HOST, {"hostname": hostname}))
     # A container that was started again has the pids of the one before, whose rows stay for a while.
     newest = {(worker.pid, worker.name): worker for worker in found}

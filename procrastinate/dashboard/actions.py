@@ -11,7 +11,7 @@ from procrastinate._quoting import described
 from procrastinate.core.inspection import JobState, ListedJob
 from procrastinate.core.steering import delete_ended_job, run_job_again, run_job_now
 from procrastinate.dashboard.access import Permission
-from procrastinate.dashboard.calls import Calls, call, logger
+from procrastinate.dashboard.calls import Calls, change, logger
 from procrastinate.dashboard.visit import Visit
 
 
@@ -121,7 +121,7 @@ def allowed(visit: Visit, job: ListedJob, *, is_lost: bool = False) -> list[Acti
 
 def run_action(visit: Visit, action: Action, job_id: int) -> Calls[str]:
     """Take an action on a job, record it, and return the code of the message to show."""
-    answer = yield from call(action.operation, job_id, **action.options)
+    answer = yield from change(action.operation, job_id, **action.options)
     outcome = "failed" if answer.problem is not None else action.name if answer.value else "unchanged"
     record(visit, action.name, jobs=[job_id], outcome=outcome)
     return answer.failure if outcome == "failed" else outcome

@@ -13,6 +13,7 @@ from procrastinate import exceptions
 from procrastinate._text.logs import get_logger
 from procrastinate.connector import BaseConnector
 from procrastinate.core.errors import sqlstate
+from procrastinate.core.lock_timeouts import briefly
 
 logger = get_logger("procrastinate.dashboard")
 
@@ -66,6 +67,16 @@ Calls = Generator[Call[Any], Loaded[Any], T]
 def call(operation: Callable[Concatenate[sa.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> Calls[Loaded[R]]:
     """Run an operation: ``answer = yield from call(load_job, 12)``."""
     return (yield Call(operation, args, kwargs))
+
+
+def change(
+    operation: Callable[Concatenate[sa.Connection, P], R], *args: P.args, **kwargs: P.kwargs
+) -> Calls[Loaded[R]]:
+    """Run an operation that changes rows, as :func:`call` does, and wait only briefly for locks of other sessions.
+
+    A visitor who has given up would otherwise see the change come later, and each such request would keep a thread.
+    """
+    return (yield Call(briefly, (operation, *args), kwargs))
 
 
 def drive(calls: Calls[T], connector: BaseConnector) -> T:

@@ -43,6 +43,12 @@ def _without_hand_over(tables: Tables, operation: Callable[..., R], *arguments: 
     return result
 
 
+@IMPLEMENTED.of(core.briefly)
+def _briefly(tables: Tables, operation: Callable[..., R], *arguments: Any, **options: Any) -> R:
+    result: R = IMPLEMENTED[operation](tables, *arguments, **options)
+    return result
+
+
 _signature = functools.cache(inspect.signature)
 _FINISHED = (Status.SUCCEEDED.value, Status.FAILED.value)
 

@@ -140,3 +140,11 @@ def test_a_time_without_an_end_in_the_row_of_a_worker_stops_no_check_of_others(
     connection.execute(sa.text(f"UPDATE procrastinate_workers {values}"), {"time": time})
     register(connection)
     check(app, "mail")
+
+
+def test_the_server_ends_a_check_that_waits_for_a_lock(app: App, engine: sa.Engine) -> None:
+    """A check that is killed leaves its statement waiting at the server, and the next check adds another one."""
+    with engine.connect() as locker, locker.begin():
+        locker.exec_driver_sql("LOCK TABLE procrastinate_workers IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(exceptions.ConnectorException, match="statement timeout"):
+            check(app)

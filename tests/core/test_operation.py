@@ -23,6 +23,7 @@ NEED_A_TRANSACTION = {
     "resolve_arrivals",
     "retry_workflow",
     "delete_old_workflows",
+    "briefly",
     "without_hand_over",
     "set_limit",
     "defer_unique_jobs",

@@ -96,3 +96,40 @@ def test_a_worker_is_lost_after_its_own_time(serve: Serve, timeout: float, silen
         page = client.get(f"jobs/{job_id}").text
         assert ("worker lost" in page) == is_lost
         assert (f"jobs/{job_id}/retry" in page) == is_lost
+
+
+_LOCKED_CHANGES: dict[str, tuple[str, dict[str, str]]] = {
+    "jobs/1/cancel": ("SELECT FROM procrastinate_jobs FOR UPDATE", {}),
+    "jobs/selected": ("SELECT FROM procrastinate_jobs FOR UPDATE", {"action": "cancel", "job": "1"}),
+    "queues/pause": ("LOCK TABLE procrastinate_paused_queues IN SHARE MODE", {"queue": "q"}),
+    "queues/resume": ("LOCK TABLE procrastinate_paused_queues IN SHARE MODE", {"queue": "q"}),
+    "limits/set": ("LOCK TABLE procrastinate_limits IN SHARE MODE", {"limit": "l", "total": "2"}),
+    "limits/reset": ("LOCK TABLE procrastinate_limits IN SHARE MODE", {"limit": "l"}),
+    "workflows/1/cancel": ("SELECT FROM procrastinate_workflows FOR UPDATE", {}),
+    "workflows/1/retry": ("SELECT FROM procrastinate_workflows FOR UPDATE", {}),
+    "operations/1/cancel": ("SELECT FROM procrastinate_operations FOR UPDATE", {}),
+}
+"""The lock that another session has, and the form, by the address of an action."""
+
+
+@pytest.mark.parametrize("path", sorted(_LOCKED_CHANGES))
+def test_an_action_does_not_wait_for_a_lock_of_another_session(serve: Serve, path: str) -> None:
+    """A visitor who has given up would see the change come later, and each request would keep a thread."""
+    lock, form = _LOCKED_CHANGES[path]
+    with serve() as (served, client):
+        assert _insert(served.engine, queue_name="q", task_name="t") == 1
+        with served.engine.connect() as connection:
+            for statement in (
+                "INSERT INTO procrastinate_limits (name, concurrency) VALUES ('l', 1)",
+                "INSERT INTO procrastinate_workflows (root_id, kind, name, if_failed) "
+                "VALUES (1, 'workflow', 'w', 'hold')",
+                "INSERT INTO procrastinate_operations (kind, filter) VALUES ('cancel', '{\"state\": \"ready\"}')",
+            ):
+                connection.exec_driver_sql(statement)
+        with served.engine.connect().execution_options(isolation_level="READ COMMITTED") as other, other.begin():
+            other.exec_driver_sql(lock)
+            answer = client.post(path, data=form)
+        assert answer.status_code == 303
+        assert "done=failed_locked" in answer.headers["location"]
+        assert answer.next_request is not None
+        assert "Another session holds a lock" in client.send(answer.next_request).text

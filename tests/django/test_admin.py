@@ -214,6 +214,24 @@ def test_abort(admin: Client) -> None:
     assert ProcrastinateJob.objects.get(pk=doing).abort_requested
 
 
+def test_an_action_passes_over_jobs_whose_rows_another_session_has_locked(admin: Client) -> None:
+    """A person waits for the answer, and a request keeps a thread of the server."""
+    locked, free = ship.defer(order_id=1), ship.defer(order_id=2)
+    other = connection.copy()
+    try:
+        other.set_autocommit(False)
+        with other.cursor() as cursor:
+            cursor.execute("SELECT FROM procrastinate_jobs WHERE id = %s FOR UPDATE", [locked])
+        assert _act(admin, "cancel", locked, free) == [
+            "1 job was cancelled.",
+            "1 job was skipped: another session has locked its row. Repeat the action later.",
+        ]
+        other.rollback()
+    finally:
+        other.close()
+    assert (_status(locked), _status(free)) == ("todo", "cancelled")
+
+
 def test_an_action_must_be_posted_and_with_the_token(admin: Client) -> None:
     """Neither a link nor a form on another site changes a job."""
     job_id = ship.defer(order_id=1)

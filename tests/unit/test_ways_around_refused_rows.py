@@ -28,7 +28,7 @@ ONE_ACT = {
 }  # fmt: skip
 """What a person or a program asks for as a whole. The caller gets the error, and nothing is changed."""
 PART_OF_ANOTHER = {
-    "finish_groups", "append_arrivals", "call_workers", "without_hand_over", "delete_finished_jobs",
+    "finish_groups", "append_arrivals", "call_workers", "without_hand_over", "briefly", "delete_finished_jobs",
     "take_open_windows", "keep_windows", "open_windows_at", "forget_starts", "decide_on_steps", "cancel_steps_alone",
 }  # fmt: skip
 ONLY_INSERTS = {"sweep_lines"}
@@ -53,7 +53,7 @@ NO_ROW = {
     "list_workflows", "find_workflow_at", "read_graph", "list_unknown_jobs", "list_stalled_jobs",
     "list_jobs_started_before",
     "list_deferred_after", "notify_nothing", "begin_restoring", "end_restoring", "hand_nothing_over",
-    "hand_over_again", "wait_briefly", "end_when_left_alone", "begin_worker_session", "clock_difference",
+    "hand_over_again", "wait_briefly", "check_soon", "end_when_left_alone", "begin_worker_session", "clock_difference",
     "find_unique_key", "list_limits", "list_waiting_queues", "list_workers_of_host", "read_applied",
     "read_failed_steps", "list_defined_limits", "read_job_logs", "read_job_progress", "session_of", "show_limit",
     "read_rooms", "read_room_of_all", "next_start", "seconds_to_next_window", "read_hold_offs", "read_last_turn",

@@ -12,7 +12,7 @@ from procrastinate.core.limits import LimitDefinition
 from procrastinate.core.rates import RateTerms
 from procrastinate.dashboard.access import Permission
 from procrastinate.dashboard.actions import record
-from procrastinate.dashboard.calls import Calls, Loaded, call
+from procrastinate.dashboard.calls import Calls, Loaded, call, change
 from procrastinate.dashboard.formatting import duration
 from procrastinate.dashboard.messages import Response
 from procrastinate.dashboard.visit import Visit
@@ -73,7 +73,7 @@ def set_numbers(visit: Visit) -> Calls[Response]:
     answer: Loaded[Any] = known
     if known.value is not None:
         definition = LimitDefinition(name=name, concurrency=numbers.get("concurrency"), total=numbers.get("total"))
-        answer = yield from call(core.set_limit, definition)
+        answer = yield from change(core.set_limit, definition)
     outcome = "failed" if answer.problem else "set_limit"
     record(visit, "set_limit", limit=name, **numbers, outcome=outcome)
     return visit.go_to("limits", name=name, done=answer.failure if answer.problem else outcome)
@@ -84,7 +84,7 @@ def reset_numbers(visit: Visit) -> Calls[Response]:
     name = _name(visit)
     if not visit.may(Permission.LIMIT):
         return _not_allowed(visit)
-    answer = yield from call(core.reset_limit, name)
+    answer = yield from change(core.reset_limit, name)
     outcome = "failed" if answer.problem else "reset_limit" if answer.value else "limit_unchanged"
     record(visit, "reset_limit", limit=name, outcome=outcome)
     return visit.go_to("limits", name=name, done=answer.failure if answer.problem else outcome)

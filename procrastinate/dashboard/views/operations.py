@@ -12,7 +12,7 @@ from procrastinate.core import bulk
 from procrastinate.core.inspection import JobState
 from procrastinate.dashboard.access import Permission
 from procrastinate.dashboard.actions import ACTIONS, Action, record
-from procrastinate.dashboard.calls import Calls, call
+from procrastinate.dashboard.calls import Calls, call, change
 from procrastinate.dashboard.messages import Response
 from procrastinate.dashboard.search import Question, read_question
 from procrastinate.dashboard.views.forbidden_searches import without_hidden
@@ -77,7 +77,7 @@ def start(visit: Visit) -> Calls[Response]:
             400, "Not started", f"These are more than {ASKS_ABOVE:,} jobs. To change them, type {action.name}."
         )
     by = visit.request.access.user or None
-    started = yield from call(
+    started = yield from change(
         bulk.start_bulk_operation, action.name, question.search, requested_by=by, expected=count.value.number
     )
     if started.value is None:
@@ -91,7 +91,7 @@ def _work(operation_id: int) -> Calls[None]:
     """Run steps for about a second."""
     end = time.monotonic() + WORK_FOR
     while time.monotonic() < end:
-        step = yield from call(bulk.step_bulk_operation, operation_id)
+        step = yield from change(bulk.step_bulk_operation, operation_id)
         if not step.value:
             return
 
@@ -126,7 +126,7 @@ def change_operation(visit: Visit, operation_id: int, name: str) -> Calls[Respon
     if name == "continue":
         yield from _work(operation_id)
     else:
-        cancelled = yield from call(bulk.cancel_bulk_operation, operation_id)
+        cancelled = yield from change(bulk.cancel_bulk_operation, operation_id)
         outcome = "failed" if cancelled.problem else "cancelled" if cancelled.value else "unchanged"
         record(visit, "operation_cancel", operation=operation_id, outcome=outcome)
         if cancelled.problem:

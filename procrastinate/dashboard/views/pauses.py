@@ -11,7 +11,7 @@ from procrastinate._checks.names import check_name
 from procrastinate.core.inspection import load_system
 from procrastinate.dashboard.access import Permission
 from procrastinate.dashboard.actions import record
-from procrastinate.dashboard.calls import Calls, Loaded, call
+from procrastinate.dashboard.calls import Calls, Loaded, call, change
 from procrastinate.dashboard.messages import Response
 from procrastinate.dashboard.visit import Visit
 
@@ -36,7 +36,7 @@ def pause(visit: Visit) -> Calls[Response]:
     if failed is None:
         reason = visit.request.form.get("reason", "").replace("\0", "")[:_LONGEST_REASON].strip() or None
         by = visit.request.access.user or None
-        paused = yield from call(core.pause_queue, name, reason=reason, until=until, by=by)
+        paused = yield from change(core.pause_queue, name, reason=reason, until=until, by=by)
         failed = paused if paused.problem else None
     record(visit, "pause", queue=name, outcome="failed" if failed else "pause")
     return visit.go_to("queues", done=failed.failure if failed else "pause")
@@ -48,7 +48,7 @@ def resume(visit: Visit) -> Calls[Response]:
     refused = _refusal(visit, name)
     if refused is not None:
         return refused
-    answer = yield from call(core.resume_queue, name)
+    answer = yield from change(core.resume_queue, name)
     outcome = "failed" if answer.problem is not None else "resume" if answer.value else "unchanged"
     record(visit, "resume", queue=name, outcome=outcome)
     codes = {"unchanged": "queue_unchanged", "failed": answer.failure}

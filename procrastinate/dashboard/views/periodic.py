@@ -11,6 +11,7 @@ from procrastinate import core, exceptions
 from procrastinate._job_checks import to_new_job
 from procrastinate.core import inspection
 from procrastinate.core.inspection import Schedule
+from procrastinate.core.lock_timeouts import briefly
 from procrastinate.core.tries import Tries
 from procrastinate.dashboard.access import Permission
 from procrastinate.dashboard.actions import record
@@ -124,7 +125,7 @@ def _follow(tries: Tries[list[int]]) -> Calls[list[int]]:
         except StopIteration as end:
             ids: list[int] = end.value
             return ids
-        loaded = yield Call(asked.operation, asked.arguments, dict(asked.options))
+        loaded = yield Call(briefly, (asked.operation, *asked.arguments), dict(asked.options))
         if loaded.problem is not None:
             tries.close()
             raise exceptions.ConnectorException(loaded.problem) from _Refusal(loaded)

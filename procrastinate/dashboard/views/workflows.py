@@ -11,7 +11,7 @@ from procrastinate.core import WorkflowState, inspection
 from procrastinate.core.inspection import WorkflowDetails
 from procrastinate.dashboard.access import Permission
 from procrastinate.dashboard.actions import record
-from procrastinate.dashboard.calls import Calls, Loaded, call
+from procrastinate.dashboard.calls import Calls, Loaded, call, change
 from procrastinate.dashboard.drawing import BOX_HEIGHT, BOX_WIDTH, draw
 from procrastinate.dashboard.messages import Response
 from procrastinate.dashboard.search import read_job_id
@@ -115,7 +115,7 @@ def change_workflow(visit: Visit, workflow_id: int, name: str) -> Calls[Response
 
 
 def _retry(workflow_id: int) -> Calls[str]:
-    answer = yield from call(core.retry_workflow, workflow_id)
+    answer = yield from change(core.retry_workflow, workflow_id)
     return _outcome("workflow_retry", answer)
 
 
@@ -128,12 +128,12 @@ def _cancel(workflow_id: int) -> Calls[str]:
 
     If steps are left then, the page of the workflow still offers to cancel.
     """
-    begun = yield from call(core.begin_cancel, workflow_id)
+    begun = yield from change(core.begin_cancel, workflow_id)
     if not begun.value:
         return _outcome("workflow_cancel", begun)
     end = time.monotonic() + WORK_FOR
     while True:
-        some = yield from call(core.cancel_steps, workflow_id=workflow_id)
+        some = yield from change(core.cancel_steps, workflow_id=workflow_id)
         if not some.value:
             return some.failure if some.problem else "workflow_cancel"
         if time.monotonic() > end:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.templatetags.admin_urls import admin_urlname
@@ -15,15 +15,21 @@ from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from django.utils.translation import ngettext
 
-from procrastinate import exceptions
+from procrastinate import core, exceptions
 from procrastinate.adapters.django.models import ProcrastinateJob
 from procrastinate.adapters.django.project_app import app
 from procrastinate.core.defaults import LARGEST_ID
 from procrastinate.core.enums import Status
+from procrastinate.core.errors import is_lock_timeout
 from procrastinate.core.steering import run_job_again
+
+R = TypeVar("R")
 
 LIMIT = 1000
 """Maximum number of jobs that one click can change."""
+
+MOST_LOCKED = 10
+"""Number of locked rows after which an action gives up. Each of them takes half a second."""
 
 ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.ABORTED)
 
@@ -54,24 +60,26 @@ class JobAction:
         return Status(job.status) in self.statuses
 
 
+def _change(operation: Callable[..., R], job_id: int, **options: Any) -> R:
+    """Change a job, and wait only briefly if another session has locked its row: a person waits for the answer."""
+    changed: R = app.job_manager._change_one(None, core.briefly, operation, job_id, **options)
+    return changed
+
+
 def _retry(job_id: int) -> bool:
-    try:
-        app.job_manager.retry_job_by_id(job_id, spare_running=True)
-    except exceptions.JobNotRetriable:
-        return False
-    return True
+    return _change(core.retry_job_by_id, job_id, spare_running=True)
 
 
 def _run_again(job_id: int) -> bool:
-    return app.connector.run(run_job_again, job_id) is not None
+    return _change(run_job_again, job_id) is not None
 
 
 def _cancel(job_id: int) -> bool:
-    return app.job_manager.cancel_job_by_id(job_id)
+    return _change(core.cancel_job, job_id)
 
 
 def _abort(job_id: int) -> bool:
-    return app.job_manager.cancel_job_by_id(job_id, abort=True)
+    return _change(core.cancel_job, job_id, abort=True)
 
 
 ACTIONS = (
@@ -95,10 +103,10 @@ def admin_action(action: JobAction) -> Callable[..., Any]:
         model_admin: Any, request: HttpRequest, queryset: QuerySet[ProcrastinateJob]
     ) -> HttpResponseRedirect | None:
         jobs = list(queryset.order_by("id")[: LIMIT + 1])
-        changed = [job for job in jobs[:LIMIT] if action.run(job.pk)]
+        changed, locked = _run_on(action, jobs[:LIMIT])
         for job in changed:
             model_admin.log_change(request, job, f"{capfirst(action.name)}: {action.done}.")
-        _report(model_admin, request, action, len(changed), len(jobs))
+        _report(model_admin, request, action, len(changed), len(locked), len(jobs))
         if FROM_JOB_PAGE in request.POST and jobs:
             return HttpResponseRedirect(
                 reverse(admin_urlname(model_admin.opts, SafeString("change")), args=[jobs[0].pk])
@@ -109,11 +117,38 @@ def admin_action(action: JobAction) -> Callable[..., Any]:
     return run
 
 
-def _report(model_admin: Any, request: HttpRequest, action: JobAction, changed: int, selected: int) -> None:
+def _run_on(
+    action: JobAction, jobs: Sequence[ProcrastinateJob]
+) -> tuple[list[ProcrastinateJob], list[ProcrastinateJob]]:
+    """Take the action on jobs, and return those that it has changed and those that another session keeps locked."""
+    changed, locked = [], []
+    for number, job in enumerate(jobs):
+        try:
+            if action.run(job.pk):
+                changed.append(job)
+        except exceptions.ConnectorException as error:
+            if not is_lock_timeout(error):
+                raise
+            locked.append(job)
+            if len(locked) == MOST_LOCKED:
+                return changed, [*locked, *jobs[number + 1 :]]
+    return changed, locked
+
+
+def _report(
+    model_admin: Any, request: HttpRequest, action: JobAction, changed: int, locked: int, selected: int
+) -> None:
     if changed:
         text = ngettext("%(count)d job was %(done)s.", "%(count)d jobs were %(done)s.", changed)
         model_admin.message_user(request, text % {"count": changed, "done": action.done}, messages.SUCCESS)
-    unchanged = min(selected, LIMIT) - changed
+    if locked:
+        text = ngettext(
+            "%(count)d job was skipped: another session has locked its row. Repeat the action later.",
+            "%(count)d jobs were skipped: another session has locked rows of them. Repeat the action later.",
+            locked,
+        )
+        model_admin.message_user(request, text % {"count": locked}, messages.WARNING)
+    unchanged = min(selected, LIMIT) - changed - locked
     if unchanged:
         text = ngettext(
             "%(count)d job was skipped: its status is not %(statuses)s.",
