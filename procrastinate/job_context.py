@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import datetime
 import enum
@@ -20,6 +21,7 @@ from procrastinate._job_checks import dump_result
 from procrastinate._job_completion import JobCompletion, JobTransaction
 from procrastinate._quoting import in_brief
 from procrastinate.core.enums import ReportKind
+from procrastinate.core.errors import is_lock_timeout
 from procrastinate.rates import read_period
 from procrastinate.types import TimeDeltaParams
 
@@ -38,6 +40,10 @@ if TYPE_CHECKING:
     from procrastinate.tasks import Task
     from procrastinate.workflows.running import RunningStep
 
+
+_LONGEST_HOLD_OFF = 30.0
+"""Seconds that a hold-off waits for a row that another session has locked."""
+_TRY_AGAIN_AFTER = 0.1
 
 S = TypeVar("S", bound="Session")
 A = TypeVar("A", bound="AsyncSession")
@@ -252,12 +258,30 @@ class JobContext:
             ``seconds`` is invalid.
         """
         connector = self.worker_connector or self.app.connector
-        self._require_limit(connector.run(core.hold_off_key_of, *self._wait(seconds)))
+        job_id, wait = self._wait(seconds)
+        ends_at = time.monotonic() + _LONGEST_HOLD_OFF
+        while True:
+            try:
+                has_limit = connector.run(core.briefly, core.hold_off_key_of, job_id, wait)
+                break
+            except exceptions.ConnectorException as error:
+                _require_lock_timeout(error, ends_at)
+            time.sleep(_TRY_AGAIN_AFTER)
+        self._require_limit(has_limit)
 
     async def hold_off_async(self, seconds: float | TimeDeltaParams | datetime.timedelta) -> None:
         """Asynchronous version of :meth:`hold_off`."""
         connector = self.worker_connector or self.app.connector
-        self._require_limit(await connector.run_async(core.hold_off_key_of, *self._wait(seconds)))
+        job_id, wait = self._wait(seconds)
+        ends_at = time.monotonic() + _LONGEST_HOLD_OFF
+        while True:
+            try:
+                has_limit = await connector.run_async(core.briefly, core.hold_off_key_of, job_id, wait)
+                break
+            except exceptions.ConnectorException as error:
+                _require_lock_timeout(error, ends_at)
+            await asyncio.sleep(_TRY_AGAIN_AFTER)
+        self._require_limit(has_limit)
 
     def _wait(self, seconds: Any) -> tuple[int, float]:
         """Return the id of the job and a number of seconds, the arguments of a hold-off."""
@@ -285,6 +309,15 @@ class JobContext:
     def evolve(self, **changes: Any) -> JobContext:
         """Return a copy with these fields changed."""
         return dataclasses.replace(self, **changes)
+
+
+def _require_lock_timeout(error: exceptions.ConnectorException, ends_at: float) -> None:
+    """Raise an error, unless it is a lock timeout and time is left for another try.
+
+    Each try is short, and there are pauses. The connection is that of the heartbeats of the worker, which go on then.
+    """
+    if not is_lock_timeout(error) or time.monotonic() > ends_at:
+        raise error
 
 
 def queues_display(queues: Iterable[str] | None) -> str:

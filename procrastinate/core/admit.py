@@ -22,7 +22,7 @@ from procrastinate.core.errors import is_row_refused
 from procrastinate.core.hold_offs import read_hold_offs
 from procrastinate.core.limit_locks import limit_is_changed, limit_kept
 from procrastinate.core.lines import KEYS_AT_ONCE, Held, Lines, read_held, with_rooms
-from procrastinate.core.lock_timeouts import end_when_left_alone
+from procrastinate.core.lock_timeouts import end_when_left_alone, waits_briefly
 from procrastinate.core.lowering import take_slots_back
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.pauses import is_open
@@ -164,7 +164,9 @@ class _Given:
 
 # The trigger takes back what a release without weights gives away of a limit that has heavy jobs.
 _KNOWS_WEIGHTS = sa.func.set_config("procrastinate.weights", "known", sa.true())
-_TAKE_TURN = sa.select(turn_taken().label("is_ours"), served_queues().label("served"), _KNOWS_WEIGHTS)
+_TAKE_TURN = sa.select(
+    turn_taken().label("is_ours"), served_queues().label("served"), _KNOWS_WEIGHTS, waits_briefly()
+)
 _NAME = sa.bindparam("name", type_=sa.Text())
 
 
@@ -253,7 +255,9 @@ def admit_jobs(
 ) -> Admission:
     """Give free slots to the jobs in line, for the limits and locks of at most ``limit`` openings.
 
-    For a worker. A lock that another session gives away at the same moment is a unique violation
+    For a worker, which fetches no job before the end of this. So it waits at most half a second for a row that a user
+    has locked, and then raises a lock timeout (:func:`~procrastinate.core.errors.is_lock_timeout`). A lock that another
+    session gives away at the same moment is a unique violation
     (:func:`~procrastinate.core.errors.is_unique_violation`). Call again then.
 
     Parameters

@@ -291,7 +291,7 @@ class WorkerOperations(OperationCalls):
 
     def write_reports_in_thread(self, reports: Sequence[core.NewReport], *, worker_id: int) -> None:
         """Do the same as :meth:`write_reports`, from a thread and not the event loop."""
-        self.connector.run(core.write_reports, reports, worker_id=worker_id)
+        self.connector.run(core.briefly, core.write_reports, reports, worker_id=worker_id)
 
     async def list_open_operations(self, *, after: int = 0) -> list[int]:
         """Return the ids of operations on many jobs that are not over, up to a hundred after that id."""
