@@ -25,7 +25,19 @@ from procrastinate.core.tables import IN_LINE, PROMOTED, TODO, hold_offs, holds_
 _NAME = sa.bindparam("name", type_=sa.Text())
 _KEY = sa.bindparam("key", type_=sa.Text())
 _TAKE_TURN = sa.select(turn_awaited())
-_FORGET = sa.delete(hold_offs).where(hold_offs.c.limit_name == _NAME, hold_offs.c.until <= sa.func.clock_timestamp())
+
+
+def _forget() -> sa.Delete:
+    """Delete the hold-offs of a limit that are over, and pass over a row that another session has locked."""
+    over = (
+        sa.select(hold_offs.c.limit_key)
+        .where(hold_offs.c.limit_name == _NAME, hold_offs.c.until <= sa.func.clock_timestamp())
+        .with_for_update(skip_locked=True)
+    )
+    return sa.delete(hold_offs).where(hold_offs.c.limit_name == _NAME, is_one_of(hold_offs.c.limit_key, over))
+
+
+_FORGET = _forget()
 
 
 def _readable(until: sa.ColumnElement[Any]) -> sa.ColumnElement[datetime.datetime]:

@@ -268,3 +268,16 @@ def test_a_job_that_a_trigger_of_the_user_keeps_as_it_is_does_not_stop_the_hold_
     )
     hold_off(connection)
     assert query(connection, "SELECT count(*) FROM procrastinate_hold_offs") == [(1,)]
+
+
+def test_a_hold_off_passes_over_rows_that_another_session_has_locked(connection: sa.Connection) -> None:
+    """It deletes those of its limit that are over. An open transaction on one key must not hold up the others."""
+    define(connection, concurrency=1)
+    hold_off(connection, key="locked")
+    end_hold_offs(connection)
+    with connection.engine.connect() as user, user.begin():
+        user.exec_driver_sql("SELECT FROM procrastinate_hold_offs FOR UPDATE")
+        with connection.engine.begin() as other:
+            other.exec_driver_sql("SET LOCAL statement_timeout = '5s'")
+            core.hold_off(other, "l", "free", HOUR)
+    assert query(connection, "SELECT limit_key FROM procrastinate_hold_offs ORDER BY 1") == [("free",), ("locked",)]
