@@ -30,6 +30,8 @@ GNU ``timeout`` and wrappers that forward to the process group send each signal 
 """
 _DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 _LOOP_MODULES = ("asyncio", "uvloop")
+_INIT = 1
+"""Process id of the first process of a container. It gets only those signals for which it has a handler."""
 
 
 class Stoppable(Protocol):
@@ -87,6 +89,32 @@ class SignalCount:
         self._counted_at = self._clock()
         self._count += 1
         return self._count
+
+
+class FormerHandler:
+    """What handled a signal before ``loop.add_signal_handler()``, which forgets it.
+
+    It is a handler of Python, or a callback that the program has given to the same loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, number: signal.Signals) -> None:
+        self._loop = loop
+        self._number = number
+        self._handler = signal.getsignal(number)
+        self._callback = getattr(loop, "_signal_handlers", {}).get(number)
+
+    def restore(self) -> None:
+        """Let it handle the signal again, in place of the callback of the loop."""
+        self._loop.remove_signal_handler(self._number)
+        if self._callback is not None:
+            self._loop.add_signal_handler(self._number, self._callback._callback, *self._callback._args)
+        elif self._handler is not None and not self._is_stub:  # None: not set by Python
+            signal.signal(self._number, self._handler)
+
+    @property
+    def _is_stub(self) -> bool:
+        """True for the function that a loop installs for its callbacks. It does nothing without them."""
+        return is_of_a_loop(self._handler) and not isinstance(self._handler, functools.partial)
 
 
 class _Handlers:
@@ -300,3 +328,5 @@ def _do_without_worker(number: int) -> None:
     if _is_sole_purpose:
         signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
+    if os.getpid() == _INIT and signal.getsignal(number) is signal.SIG_DFL:
+        os._exit(128 + number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -13,7 +14,7 @@ from procrastinate import _long_waits, exceptions
 from procrastinate._text.logs import get_logger
 from procrastinate.worker.backoff import Backoff
 from procrastinate.worker.processes import forked_children
-from procrastinate.worker.processes.signals import SignalCount
+from procrastinate.worker.processes.signals import FormerHandler, SignalCount
 from procrastinate.worker.processes.starts import Starts
 from procrastinate.worker.processes.worker_process import End, WorkerProcess
 
@@ -24,6 +25,8 @@ _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 60.0
 _STEADY_AFTER = 60.0
 """Seconds after which a worker process counts as healthy. The pause after its end is a short one again."""
+_LONG_START = 10.0
+"""Seconds after which the log says that a worker process has not started."""
 _END_TIMEOUT = 8.0
 """Seconds that worker processes get to end after a second signal, before they are killed."""
 
@@ -109,9 +112,16 @@ class Supervisor:
         if self._ended_by is not None:
             process.send_signal(self._ended_by)
         try:
-            return await process.ended()
+            with _long_waits.told(functools.partial(self._tell_unstarted, process), _LONG_START):
+                return await process.ended()
         finally:
             del self._running[number]
+
+    def _tell_unstarted(self, process: WorkerProcess, waited: float) -> None:
+        """Say that a process does not get as far as fetching jobs. One that hangs in an import cannot say so itself."""
+        if not process.has_started:
+            message = "Worker process %d (pid %d) has not started to fetch jobs yet (%.0f s)"
+            self._log(logging.WARNING, "process_starts_long", message, process.number, process.pid, waited)
 
     # After the end of a process
 
@@ -163,13 +173,14 @@ class Supervisor:
     @contextlib.contextmanager
     def _signal_handlers(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
+        former = {number: FormerHandler(loop, number) for number in _SIGNALS}
         for number in _SIGNALS:
             loop.add_signal_handler(number, self._at_signal, number)
         try:
             yield
         finally:
-            for number in _SIGNALS:
-                loop.remove_signal_handler(number)
+            for handler in former.values():
+                handler.restore()
 
     def _at_signal(self, number: int) -> None:
         self.was_signalled = True
