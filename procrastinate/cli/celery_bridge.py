@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import signal
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from procrastinate._text.terminal import counted, say
 from procrastinate.app import App
 from procrastinate.cli.arguments import add_argument
+from procrastinate.cli.stop_signals import stopped_by_signals
 
-if TYPE_CHECKING:
-    from procrastinate.from_celery.bridge import Bridge
+HANDLES_SIGNALS = True
 
 
 def add_bridge_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +29,7 @@ def add_bridge_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def bridge_command(app: App, arguments: argparse.Namespace) -> None:
-    """Turn messages into jobs until SIGINT or SIGTERM, and say how many.
+    """Turn messages into jobs until SIGINT or SIGTERM, and say how many. A second signal ends a wait for the database.
 
     Raises
     ------
@@ -52,19 +48,7 @@ def bridge_command(app: App, arguments: argparse.Namespace) -> None:
 
     app.perform_import_paths()
     bridge = Bridge(app, BridgeOptions(broker=arguments.broker, queues=arguments.queues, once=arguments.once))
-    with app.open(), _stopped_by_signals(bridge):
+    with app.open(), stopped_by_signals(bridge.stop):
         bridge.run()
     moved, left = bridge.counts["moved"], bridge.counts["left"]
     say(f"{counted(moved, 'message')} became {'a job' if moved == 1 else 'jobs'}, {left:,} went to other queues.")
-
-
-@contextlib.contextmanager
-def _stopped_by_signals(bridge: Bridge) -> Iterator[None]:
-    """Let a signal end the bridge after the message at hand."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda *_: bridge.stop()) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -18,6 +18,7 @@ from procrastinate.cli.worker import add_worker_arguments, worker_command
 
 logger = get_logger(__name__)
 
+HANDLES_SIGNALS = True
 _HOST = "127.0.0.1"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from procrastinate.cli.arguments import misspelt_variables
 from procrastinate.cli.event_loop import loop_factory
 from procrastinate.cli.reload import run_with_reload
 from procrastinate.cli.source_files import changes_of_code
+from procrastinate.cli.stop_signals import sigterm_exits
 from procrastinate.worker import WORKER_NAME, CommandSettings, Supervisor, SupervisorSocket, Worker, WorkerOptions
 from procrastinate.worker.processes import signals
 from procrastinate.worker.processes.supervisor_socket import Word
@@ -36,9 +38,12 @@ def run_worker(app: App, settings: CommandSettings, options: WorkerOptions, *, p
     if not SupervisorSocket.is_in_environment():
         _tell_misspelt_variables()
     make_loop = loop_factory(settings.uvloop)
-    if _is_supervisor(settings):
-        make_loop = None  # a supervisor only waits for its processes
-    with signals.sole_purpose(), asyncio.Runner(loop_factory=make_loop) as runner:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(signals.sole_purpose())
+        if _is_supervisor(settings):
+            make_loop = None  # a supervisor only waits for its processes
+            stack.enter_context(sigterm_exits())  # while none of them runs
+        runner = stack.enter_context(asyncio.Runner(loop_factory=make_loop))
         runner.run(run_worker_async(app, settings, options, path=path))
 
 

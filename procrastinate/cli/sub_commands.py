@@ -14,7 +14,8 @@ class SubCommand:
     """A sub-command of the command line.
 
     Its module of :mod:`procrastinate.cli` has two functions: ``FUNCTION_command`` runs it, and
-    ``add_FUNCTION_arguments`` adds its arguments to a parser.
+    ``add_FUNCTION_arguments`` adds its arguments to a parser. A module with its own signal handlers says
+    ``HANDLES_SIGNALS = True``.
     """
 
     name: str
@@ -34,7 +35,8 @@ class SubCommand:
         getattr(module, f"add_{self.function}_arguments")(parser, **options)
         run: Callable[..., None] = getattr(module, f"{self.function}_command")
         needs_app: Callable[[argparse.Namespace], bool] = getattr(module, "needs_app", _always)
-        parser.set_defaults(run=run, needs_app=needs_app)
+        handles_signals: bool = getattr(module, "HANDLES_SIGNALS", False)
+        parser.set_defaults(run=run, needs_app=needs_app, handles_signals=handles_signals)
 
 
 def as_sentence(help_: str) -> str:

@@ -33,6 +33,8 @@ from procrastinate.worker import (
     command_settings,
 )
 
+HANDLES_SIGNALS = True
+
 _EPILOG = "Options come from the command line, the environment, the app's worker_defaults, or the defaults above."
 
 _OPTIONS = (

@@ -20,6 +20,8 @@ with needs_extra("The bridge from Celery", "celery"):
     import kombu.exceptions
 
 from procrastinate import exceptions
+from procrastinate._durations import duration
+from procrastinate._long_waits import told_by_thread
 from procrastinate._quoting import quoted
 from procrastinate._text.logs import get_logger
 from procrastinate.app import App
@@ -247,7 +249,8 @@ class Bridge:
         self._last_message = time.monotonic()  # The queue was not quiet in that time.
 
     def _store(self, jobs: list[Job]) -> None:
-        self._app.job_manager.batch_defer_jobs(jobs, on_conflict="skip")
+        with told_by_thread(_tell_waiting):
+            self._app.job_manager.batch_defer_jobs(jobs, on_conflict="skip")
 
     def _store_each(self, pending: Sequence[_Pending], producer: Any) -> None:
         """Leave those that cannot be stored. Give back those that the database does not take now, and pause."""
@@ -300,6 +303,11 @@ class Bridge:
         )
         message.ack()
         self.counts["left"] += 1
+
+
+def _tell_waiting(waited: float) -> None:
+    message = "Waiting for the database (%s): it does not answer, or another session has locked a table"
+    logger.warning(message, duration(waited), extra={"action": "celery_bridge_database_awaited"})
 
 
 def _reason(error: Exception) -> str:

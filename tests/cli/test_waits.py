@@ -11,12 +11,12 @@ from procrastinate import cli
 
 FOLDER = pathlib.Path(cli.__file__).parent
 GO_ON = {
-    "celery_bridge": "it stores a job at a time, and logs each failure",
+    "celery_bridge": "its bridge says so, each time that it stores jobs",
     "dashboard": "its pages say why they cannot be shown",
     "dev": "its worker says so",
     "metrics": "it answers each request, and logs each failure",
     "shell": "its one command says so, and on its prompt a person waits for each command",
-    "top": "records of the log would break its screen, and with --once it says so",
+    "top": "its screen says so, because records of the log would break it, and with --once the log does",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 import kombu
 import pytest
+import sqlalchemy as sa
 from celery import Celery  # type: ignore[import-untyped, unused-ignore]
 
 from procrastinate import App
@@ -206,3 +208,21 @@ def test_a_broker_with_an_unquoted_slash_in_its_password_is_refused_without_it(a
     with pytest.raises(ValueError, match="special characters percent-encoded") as error:
         Bridge(app, BridgeOptions(broker="redis://:hid/den@host/0", queues=["celery"])).run()
     assert "hid" not in str(error.value)
+
+
+def test_a_bridge_that_waits_for_a_lock_says_so(
+    producer: Celery, queue: str, database_url: str, engine: sa.Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    producer.send_task("shop.note", ["a"])
+    app = App(connector=database_url)
+    with engine.connect() as locker, locker.begin():
+        locker.exec_driver_sql("LOCK TABLE procrastinate_jobs IN ACCESS EXCLUSIVE MODE")
+        storing = threading.Thread(target=bridge, args=(app, queue))
+        storing.start()
+        end = time.monotonic() + 60
+        while not any("Waiting for the database" in record.getMessage() for record in caplog.records):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    storing.join(60)
+    with app.open():
+        assert len(app.job_manager.list_jobs(task="shop.note")) == 1

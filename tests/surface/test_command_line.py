@@ -133,7 +133,7 @@ def _parsed(*arguments: str) -> dict[str, Any]:
 
 def test_what_is_not_said_is_left_to_the_app_and_the_task() -> None:
     worker, defer = _parsed("worker"), _parsed("defer", "task")
-    assert worker.keys() == {"verbose", "log_format_style", "run", "needs_app"}
+    assert worker.keys() == {"verbose", "log_format_style", "run", "needs_app", "handles_signals"}
     assert defer.keys() - worker.keys() == {"task", "json_args", "ignore_already_enqueued", "unknown"}
     assert (defer["json_args"], defer["ignore_already_enqueued"], defer["unknown"]) == ({}, False, False)
     assert (worker["verbose"], worker["log_format_style"], _parsed("schema")["action"]) == (0, "%", None)

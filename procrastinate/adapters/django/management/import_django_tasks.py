@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from django import db
 
 from procrastinate._quoting import quoted
 from procrastinate.adapters.django.task_backend.import_rows import Counts, WaitingRows
+from procrastinate.cli.stop_signals import stopped_by_signals
+from procrastinate.cli.waits import database_awaited
 
 _BATCH = 500
 """Rows that one transaction moves."""
 _INTERVAL = 1.0
 """Seconds between two looks of ``--watch``."""
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Write = Callable[[str], Any]
 
@@ -50,13 +49,19 @@ def import_django_tasks(arguments: argparse.Namespace, write: Write) -> None:
 
 def _move_all(rows: WaitingRows) -> Counts:
     total = Counts()
-    while moved := rows.move(limit=_BATCH):
+    while moved := _move_some(rows):
         total += moved
     return total
 
 
+def _move_some(rows: WaitingRows) -> Counts:
+    with database_awaited():
+        return rows.move(limit=_BATCH)
+
+
 def _watch(write: Write) -> None:
-    with _stopped_by_signals() as stopped:
+    stopped = threading.Event()
+    with stopped_by_signals(stopped.set):
         write("Watching for rows of django-tasks-db. Stop with Ctrl-C or SIGTERM.")
         while not stopped.is_set():
             try:
@@ -68,18 +73,6 @@ def _watch(write: Write) -> None:
                 if moved:
                     _say(moved, "moved", write)
             stopped.wait(_INTERVAL)
-
-
-@contextlib.contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
-    """Let signals end the loop between two transactions."""
-    stopped = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in _STOP_SIGNALS}
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _say(counts: Counts, done: str, write: Write) -> None:

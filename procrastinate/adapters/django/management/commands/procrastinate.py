@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from django.conf import settings
@@ -15,6 +16,7 @@ from procrastinate import cli, exceptions
 from procrastinate._quoting import quoted_lines
 from procrastinate.adapters.django.project_app import app
 from procrastinate.cli.main import drop_output, reasons
+from procrastinate.cli.stop_signals import sigterm_exits
 from procrastinate.cli.sub_commands import SUB_COMMANDS, as_sentence
 from procrastinate.cli.suggestions import with_suggestion
 
@@ -102,13 +104,19 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the sub-command on the project's app."""
         try:
-            options["run"](app, argparse.Namespace(**options))
+            with self._signals(options):
+                options["run"](app, argparse.Namespace(**options))
         except (CommandError, BrokenPipeError):
             raise
         except (exceptions.ProcrastinateException, ImproperlyConfigured, TypeError, ValueError) as error:
             raise CommandError(quoted_lines(str(error))) from error
         except Exception as error:  # as outside Django; the traceback is there with --traceback
             raise CommandError(quoted_lines(reasons(error))) from error
+
+    def _signals(self, options: dict[str, Any]) -> AbstractContextManager[None]:
+        """Let SIGTERM end the command line. A program that calls the command decides on its signals itself."""
+        is_left_alone = self._words is None or options.get("handles_signals", False)
+        return nullcontext() if is_left_alone else sigterm_exits()
 
     def _worker(self, app: Any, arguments: argparse.Namespace) -> None:
         self._prepare_worker(arguments)
