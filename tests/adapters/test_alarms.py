@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import sys
 import threading
 
 import pytest
@@ -71,3 +72,12 @@ def test_a_function_that_raises_ends_no_other_timer() -> None:
     alarms.call_later(0.01, fail)
     alarms.call_later(0.02, lambda: called.put("second"))
     assert [called.get(timeout=10) for _ in range(2)] == ["raises", "second"]
+
+
+def test_a_timer_that_fails_stops_no_later_one(caplog: pytest.LogCaptureFixture) -> None:
+    """A worker cuts connections by these timers, if the database does not answer."""
+    alarms, called = Alarms(), threading.Event()
+    alarms.call_later(0.0, lambda: sys.exit("no"))
+    alarms.call_later(0.01, called.set)
+    assert called.wait(30)
+    assert "timer_failed" in [vars(record).get("action") for record in caplog.records]

@@ -42,6 +42,7 @@ from procrastinate.dashboard.server import Login, protected
 from procrastinate.dashboard.views.overview import find_attention
 from procrastinate.testing import InMemoryConnector
 from procrastinate.workflows.states import Graph, Node
+from tests.no_threads import no_threads
 
 NOW = datetime.datetime(2026, 11, 28, 12, 0, tzinfo=datetime.UTC)
 
@@ -359,6 +360,20 @@ def test_connections_that_ask_nothing_keep_the_server_of_the_command_line_from_n
                 idle.sendall(b"GET /noth")
         answer = httpx.get(f"http://127.0.0.1:{listening.server_port}/nothing", timeout=20)
     assert answer.status_code == 404
+
+
+def test_requests_for_which_no_thread_can_start_leave_the_server_its_threads() -> None:
+    """The system limits threads, here by their memory. After sixteen such requests the server answered nothing."""
+    with contextlib.ExitStack() as ends:
+        listening = ends.enter_context(server.make(protected(_app(), "127.0.0.1", None), "127.0.0.1", 0))
+        ends.callback(listening.shutdown)
+        threading.Thread(target=listening.serve_forever, args=(0.05,), daemon=True).start()
+        url = f"http://127.0.0.1:{listening.server_port}/nothing"
+        with no_threads():
+            for _ in range(20):
+                with pytest.raises(httpx.TransportError):
+                    httpx.get(url, timeout=20)
+        assert httpx.get(url, timeout=20).status_code == 404
 
 
 @pytest.mark.parametrize(

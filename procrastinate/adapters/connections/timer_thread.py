@@ -15,6 +15,10 @@ import threading
 import time
 from collections.abc import Callable
 
+from procrastinate._text.logs import get_logger
+
+logger = get_logger(__name__)
+
 
 @dataclasses.dataclass(order=True)
 class Alarm:
@@ -60,8 +64,7 @@ class Alarms:
         while True:
             function = self._wait().function
             if function is not None:
-                with contextlib.suppress(Exception):  # the other timers must not end with it
-                    function()
+                _call(function)
 
     def _wait(self) -> Alarm:
         """Wait for the next due alarm and remove it. A cancelled alarm stays until its due time."""
@@ -71,6 +74,15 @@ class Alarms:
                 if rest is not None and rest <= 0:
                     return heapq.heappop(self._alarms)
                 self._changed.wait(rest)
+
+
+def _call(function: Callable[[], None]) -> None:
+    """Call a function. An error must not end the thread, on which all later timers depend."""
+    try:
+        function()
+    except BaseException as error:
+        with contextlib.suppress(BaseException):  # a failing log handler
+            logger.error("A timer has failed: %r", error, exc_info=error, extra={"action": "timer_failed"})
 
 
 _alarms = Alarms()
