@@ -43,6 +43,11 @@ def quoted(text: str, longest: int = LONGEST_LINE) -> str:
     return _cut(text, longest, _escape)
 
 
+def identifier(name: str) -> str:
+    """Return a name as a quoted identifier of SQL, for a statement that a person copies."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def quoted_lines(text: str) -> str:
     """Return text with each line quoted. Only a newline ends a line, and tabs become spaces.
 
@@ -50,6 +55,11 @@ def quoted_lines(text: str) -> str:
     """
     lines = (_cut(line, LONGEST_LINE) for line in text.split("\n"))
     return "\n".join(_escape(line.expandtabs(_TAB)) for line in shortened("\n".join(lines)).split("\n"))
+
+
+def escaped_lines(text: str) -> str:
+    """Return text with each line quoted and none cut, for code that a program reads. Only a newline ends a line."""
+    return "\n".join(map(_escape, text.split("\n")))
 
 
 def indented(text: str) -> str:

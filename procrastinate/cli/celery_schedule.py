@@ -9,7 +9,7 @@ from typing import Any
 
 from procrastinate import exceptions
 from procrastinate._functions.import_path import load_from_path
-from procrastinate._quoting import quoted_lines
+from procrastinate._quoting import escaped_lines
 from procrastinate._text.terminal import say, write
 from procrastinate.app import App
 from procrastinate.from_celery.entries import Entry, read_beat_schedule
@@ -83,6 +83,6 @@ def print_declarations(entries: list[Entry], timezone: str, route: Route | None 
     left = 0
     for code in as_code(entries, timezone, route):
         left += code.startswith(NOT_TRANSLATED)
-        write(quoted_lines(f"{code}\n"))  # a terminal breaks long lines itself, and a copy of them stays code
+        write(escaped_lines(f"{code}\n"))  # a terminal breaks long lines itself, and a copy of them stays code
     if left:
         say(f"{left} of {len(entries)} schedules are not translated: look for {NOT_TRANSLATED}", sys.stderr)

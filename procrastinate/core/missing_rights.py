@@ -60,7 +60,7 @@ def _has(table: sa.Table, privilege: str) -> sa.ColumnElement[bool]:
 
 _RIGHTS = [(table.name, privilege) for table, privileges in _NEEDED.items() for privilege in privileges]
 _STATEMENT = sa.select(
-    sa.func.current_user(type_=sa.Text()),
+    sa.func.quote_ident(sa.func.current_user(type_=sa.Text()), type_=sa.Text()),
     *(
         _has(table, privilege).label(f"{table.name}_{privilege}")
         for table, privileges in _NEEDED.items()

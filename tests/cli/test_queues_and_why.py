@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 
@@ -129,3 +130,17 @@ def test_a_reason_of_a_pause_forges_no_line(command: Command, database_url: str)
         app.queues.pause("mail", reason="Maintenance\nother is paused: forged")
     listed = command.run("queues", "list").stdout.splitlines()
     assert listed[-1].endswith(r"Maintenance\nother is paused: forged")
+
+
+@pytest.mark.parametrize("queue", ["--all", "the 'mail'; rm -r /"])
+def test_the_advice_to_resume_a_queue_is_a_command_line_that_resumes_it(
+    command: Command, database_url: str, queue: str
+) -> None:
+    job_id = defer(database_url, queue=queue)
+    with App(connector=database_url).open() as app:
+        app.queues.pause(queue)
+        advice = app.inspect.explain(job_id).headline.advice
+        program, *words = shlex.split(advice.split("`")[1])
+        assert program == "procrastinate"
+        command.run(*words)
+        assert app.queues.list() == []

@@ -152,6 +152,31 @@ def test_an_index_that_was_not_built_to_its_end(engine: sa.Engine, connection: s
     assert found(engine)["index-invalid"] is Severity.WARNING
 
 
+def test_the_name_of_an_index_cannot_leave_the_statement_that_drops_it(
+    engine: sa.Engine, connection: sa.Connection
+) -> None:
+    defer(connection)
+    defer(connection)
+    statement = 'CREATE UNIQUE INDEX CONCURRENTLY "a"" ; DROP TABLE ""b" ON procrastinate_jobs (task_name)'
+    with pytest.raises(sa.exc.IntegrityError):
+        connection.exec_driver_sql(statement)
+    (finding,) = [one for one in examine(engine).findings if one.code == "index-invalid"]
+    connection.exec_driver_sql(finding.advice)
+    assert "index-invalid" not in found(engine)
+
+
+def test_the_grants_that_are_missing_can_be_executed_for_a_role_of_any_name(connection: sa.Connection) -> None:
+    name = f"The 'worker' {uuid.uuid4().hex[:8]}"
+    connection.exec_driver_sql(f'CREATE ROLE "{name}"; SET ROLE "{name}"')
+    missing = core.list_missing_grants(connection)
+    try:
+        connection.exec_driver_sql("RESET ROLE; " + " ".join(missing))
+        connection.exec_driver_sql(f'SET ROLE "{name}"')
+        assert core.list_missing_grants(connection) == []
+    finally:
+        connection.exec_driver_sql(f'RESET ROLE; DROP OWNED BY "{name}"; DROP ROLE "{name}"')
+
+
 def test_the_rights_that_a_worker_needs_are_known_for_each_table(engine: sa.Engine, connection: sa.Connection) -> None:
     name = f"none {uuid.uuid4().hex[:8]}"
     connection.exec_driver_sql(f'CREATE ROLE "{name}"; SET ROLE "{name}"')

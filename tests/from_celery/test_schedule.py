@@ -149,6 +149,13 @@ def test_long_and_odd_arguments_are_printed_whole() -> None:
     assert repr(text) in code
 
 
+def test_the_command_prints_long_arguments_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line with a note of what is left out would be no code."""
+    text = "a" * 100_000 + "\x1b\u202e\n"
+    print_declarations([Entry(name="nightly", task="shop.report", schedule=10, args=[text])], "UTC")
+    assert repr(text) in capsys.readouterr().out
+
+
 def test_printed_declarations_declare_what_the_beat_schedule_says() -> None:
     app = App(connector=InMemoryConnector())
     tasks = CeleryTasks(app)

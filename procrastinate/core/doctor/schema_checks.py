@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import sqlalchemy as sa
 
+from procrastinate._quoting import identifier
 from procrastinate.core.applied_revisions import Applied, read_applied
 from procrastinate.core.doctor import schema_facts
 from procrastinate.core.doctor.findings import Finding, Severity
@@ -160,7 +161,7 @@ def indexes(patient: Patient) -> Iterator[Finding]:
             severity=Severity.FAULT if is_ours else Severity.WARNING,
             subject=name,
             text=f"The index {name} of {table} is invalid. Every write pays for it, and no query uses it",
-            advice=f'REINDEX INDEX CONCURRENTLY "{name}"' if is_ours else f'DROP INDEX CONCURRENTLY "{name}"',
+            advice=f"{'REINDEX' if is_ours else 'DROP'} INDEX CONCURRENTLY {identifier(name)}",
         )
 
 

@@ -20,7 +20,8 @@ KNOW_THE_TASK = "Deploy the code of the task, import its module (import_paths), 
 
 def resume_advice(queue: str) -> str:
     """Return how a paused queue is resumed. A terminal and a page show no name that could forge their text."""
-    command = f"`procrastinate queues resume {shlex.quote(queue)}`, or " if queue.isprintable() else ""
+    end_of_options = "-- " if queue.startswith("-") else ""
+    command = f"`procrastinate queues resume {end_of_options}{shlex.quote(queue)}`, or " if queue.isprintable() else ""
     return f"{command}app.queues.resume({queue!r})"
 
 
