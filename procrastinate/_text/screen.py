@@ -39,6 +39,12 @@ class Screen:
         self._stream.write(_LEAVE)
         self._stream.flush()
 
+    def note(self, line: str) -> None:
+        """Write a quoted line at the bottom, over the last frame. It may be called in another thread."""
+        height = shutil.get_terminal_size().lines
+        self._stream.write(f"\x1b[{height};1H{line}{_END_OF_LINE}")
+        self._stream.flush()
+
     def draw(self, lines: Sequence[str]) -> None:
         """Draw the lines that fit. The lines are quoted already, and no longer than the terminal is wide."""
         height = shutil.get_terminal_size().lines

@@ -114,14 +114,18 @@ def _work(app: App, kind: str, search: JobSearch, count: Count, tell: Callable[[
 
     run = app.inspect.run
     operation_id = run(bulk.start_bulk_operation, kind, search, requested_by=user_name(), expected=count.number)
-    while True:
-        is_at_work_elsewhere = not run(bulk.step_bulk_operation, operation_id)
-        (operation,) = run(bulk.load_bulk_operations, operation_id)
-        if operation.is_over:
-            return operation
-        tell(f"{counted(operation.changed, 'job')}, {operation.part:.0%}")
-        if is_at_work_elsewhere:
-            time.sleep(_PAUSE)
+    try:
+        while True:
+            is_at_work_elsewhere = not run(bulk.step_bulk_operation, operation_id)
+            (operation,) = run(bulk.load_bulk_operations, operation_id)
+            if operation.is_over:
+                return operation
+            tell(f"{counted(operation.changed, 'job')}, {operation.part:.0%}")
+            if is_at_work_elsewhere:
+                time.sleep(_PAUSE)
+    except (KeyboardInterrupt, SystemExit):
+        say(f"Workers go on with operation {operation_id}. To stop it, cancel it in the dashboard", sys.stderr)
+        raise
 
 
 def _tell(arguments: argparse.Namespace) -> Callable[[str], None]:

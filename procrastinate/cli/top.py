@@ -7,11 +7,12 @@ import dataclasses
 import datetime
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from procrastinate import exceptions
 from procrastinate._durations import duration
+from procrastinate._long_waits import told_by_thread
 from procrastinate._quoting import quoted
 from procrastinate._text.screen import Screen, takes_screens
 from procrastinate._text.terminal import fitted, is_terminal, paint, table, wrapped, write
@@ -74,10 +75,18 @@ def _watch(app: App, interval: float) -> None:
     try:
         with app.open(), Screen(sys.stdout) as screen:
             while True:
-                screen.draw(_next_frame(app))
+                with told_by_thread(_teller(screen)):
+                    lines = _next_frame(app)
+                screen.draw(lines)
                 time.sleep(interval)
     except KeyboardInterrupt:
         return
+
+
+def _teller(screen: Screen) -> Callable[[float], None]:
+    """Return what says on the screen that its figures are old."""
+    since = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return lambda waited: screen.note(fitted(f"The database has not answered since {since}"))
 
 
 def _next_frame(app: App) -> list[str]:

@@ -213,3 +213,14 @@ def test_an_operation_on_which_a_worker_is_at_work_is_waited_for(
     assert steps
     assert capsys.readouterr().out == "Retried 100 jobs\n"
     assert count(app, Status.FAILED) == 0
+
+
+def test_a_command_that_is_interrupted_says_that_workers_go_on(
+    app: App, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(connection: sa.Connection, operation_id: int) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bulk, "step_bulk_operation", interrupt)
+    assert main(["retry", "--task", "send", "--yes"]) == 130
+    assert capsys.readouterr().err.startswith("Workers go on with operation 1. To stop it")

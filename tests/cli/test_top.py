@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -78,3 +79,27 @@ def test_a_terminal_is_drawn_again_until_ctrl_c(command: Command) -> None:
     os.close(leader)
     assert seen.startswith(b"\x1b[?1049h")
     assert b"mail\x1b" not in seen
+
+
+def test_the_screen_says_that_the_database_does_not_answer() -> None:
+    """The figures on the screen are old then."""
+    leader, follower = pty.openpty()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql+psycopg://ada@127.0.0.1:{silent.getsockname()[1]}/nowhere?connect_timeout=60"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "procrastinate", "--app=tests.cli.shop.app", "top"],
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+            env={**os.environ, "TESTS_CLI_DATABASE_URL": url, "TERM": "xterm"},
+            start_new_session=True,
+        )
+        os.close(follower)
+        seen, end = b"", time.monotonic() + DEADLINE
+        try:
+            while b"The database has not answered since" not in seen and time.monotonic() < end:
+                seen += os.read(leader, 65_536)
+        finally:
+            process.kill()
+            process.wait(DEADLINE)
+            os.close(leader)
