@@ -142,9 +142,13 @@ class Queue:
 
 
 def pending_tasks() -> list[asyncio.Task[Any]]:
-    """Return the tasks that have not ended. asyncio does not list those of workers."""
+    """Return the tasks of the running event loop that have not ended. asyncio does not list those of workers.
+
+    An event loop that has ended may leave tasks of jobs behind. They exist until Python collects the garbage.
+    """
+    loop = asyncio.get_running_loop()
     tasks = [one for one in gc.get_objects() if issubclass(type(one), asyncio.Task)]
-    return [task for task in tasks if not task.done()]
+    return [task for task in tasks if task.get_loop() is loop and not task.done()]
 
 
 class RunningWorker:
