@@ -35,7 +35,7 @@ def fill(connection: sa.Connection, number: int) -> None:
         columns = {"task_name": "'waits'", "queue_name": "'default'"} | values
         names, expressions = ", ".join(columns), ", ".join(columns.values())
         rows = f"SELECT {expressions} FROM generate_series(1, {number})"  # noqa: S608
-        connection.exec_driver_sql(f"INSERT INTO procrastinate_jobs ({names}) {rows}")  # noqa: S608
+        connection.exec_driver_sql(f"INSERT INTO procrastinate_jobs ({names}) {rows}")
 
 
 def measure(connection: sa.Connection, worker_id: int, pid: int) -> list[int]:

@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from procrastinate import App
+from tests.worker.limited_processes import workers
 from tests.worker.limited_program import SIZED
 from tests.worker.limited_program import app as program
 from tests.worker.running import Queue, until
-from tests.worker.test_limits import LEFT, workers
+from tests.worker.test_limits import LEFT
 
 LONG = bool(os.environ.get("PROCRASTINATE_TESTS_LONG"))
 ROUNDS, PROCESSES = (20, 4) if LONG else (2, 2)

@@ -11,10 +11,11 @@ from collections.abc import Iterable
 import pytest
 
 from procrastinate import App, Limit, Rate
+from tests.worker.limited_processes import workers
 from tests.worker.limited_program import WEIGHED
 from tests.worker.limited_program import app as program
 from tests.worker.running import Queue
-from tests.worker.test_limits import LEFT, MOST_IN_A_WINDOW, NOTE_STARTS, workers
+from tests.worker.test_limits import LEFT, MOST_IN_A_WINDOW, NOTE_STARTS
 
 LONG = bool(os.environ.get("PROCRASTINATE_TESTS_LONG"))
 A_SECOND = 50

@@ -18,10 +18,11 @@ from procrastinate.core import Status
 from procrastinate.exceptions import AlreadyEnqueued
 from procrastinate.tasks import Task
 from tests.missing import find_file, missing
+from tests.worker.limited_processes import workers
 from tests.worker.limited_program import MAX_WAIT
 from tests.worker.limited_program import app as program
 from tests.worker.running import Queue, until
-from tests.worker.test_limits import LEFT, LONG, MOST_IN_A_WINDOW, NOTE_STARTS, run_to_the_end, workers
+from tests.worker.test_limits import LEFT, LONG, MOST_IN_A_WINDOW, NOTE_STARTS, run_to_the_end
 from tests.worker.test_limits_at_size import LEDGER, MOST
 
 _HOUR = 3600

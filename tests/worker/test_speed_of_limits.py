@@ -16,10 +16,11 @@ from procrastinate.alembic import upgrades
 from tests.database import Databases
 from tests.faults.release import revision_named, unpack_release_before
 from tests.faults.worker_process import ROOT
+from tests.worker.limited_processes import workers
 from tests.worker.limited_program import SIZED
 from tests.worker.limited_program import app as program
 from tests.worker.running import Queue, until
-from tests.worker.test_limits import LEFT, workers
+from tests.worker.test_limits import LEFT
 
 LONG = bool(os.environ.get("PROCRASTINATE_TESTS_LONG"))
 JOBS, ROUNDS, BACKLOG = (1000, 5, 20_000) if LONG else (200, 2, 1000)
