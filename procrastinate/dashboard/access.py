@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import inspect
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
@@ -146,4 +147,6 @@ def to_access(decision: Any) -> Access:
         return Access.nothing()
     if decision is True:
         return Access.read_only()
+    if inspect.iscoroutine(decision):
+        decision.close()  # avoids Python's warning about a coroutine that was never awaited
     raise TypeError(f"authorize must return an Access, a bool or None, not {type(decision).__name__}")

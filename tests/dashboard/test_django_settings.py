@@ -326,7 +326,6 @@ def test_the_host_that_a_proxy_tells_is_that_of_the_site_if_django_heeds_it(
         ({"authorize": authorize_async}, "authorize must return an Access, a bool or None, not coroutine"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
 def test_no_page_is_shown_while_the_setting_is_wrong(
     serve_urls: Serve, caplog: pytest.LogCaptureFixture, options: dict[str, Any], message: str
 ) -> None:

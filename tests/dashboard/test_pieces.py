@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import importlib.resources
+import inspect
 import json
 import re
 import socket
@@ -103,6 +104,16 @@ def test_a_permission_that_does_not_exist_is_refused() -> None:
     assert Access({"view", "retry"}).may(Permission.RETRY)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="retyr"):
         Access({"view", "retyr"})  # type: ignore[arg-type]
+
+
+def test_an_asynchronous_authorize_of_a_synchronous_host_is_refused_without_a_warning_of_python() -> None:
+    async def authorize() -> Access:
+        return Access.everything()
+
+    decision = authorize()
+    with pytest.raises(TypeError, match="must return an Access, a bool or None, not coroutine"):
+        to_access(decision)
+    assert inspect.getcoroutinestate(decision) == inspect.CORO_CLOSED
 
 
 def test_a_visitor_who_may_not_look_may_not_act() -> None:
