@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import statistics
-import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from procrastinate import App, core
+from procrastinate import core
+from tests.core.paired import LONG, MORE_TIME, MORE_WORK, compare, pickup_times, processor_times
 from tests.core.plans import explain
 from tests.core.test_query_plans import insert_statement
 from tests.database import Databases
-from tests.worker.running import NEVER, connector_for, happens
 
-LONG = bool(os.environ.get("PROCRASTINATE_TESTS_LONG"))
-IN_LINE, KEYS, SAMPLES = (100_000, (1, 1000, 10_000), 400) if LONG else (5000, (1, 50, 500), 40)
-MORE_AT_MOST = 1.1 if LONG else 2.0
-"""How much longer something may take. Few samples on a busy machine say less."""
+IN_LINE, KEYS = (100_000, (1, 1000, 10_000)) if LONG else (5000, (1, 50, 500))
 
 ALIVE = "UPDATE procrastinate_workers SET last_heartbeat = now() + interval '1 day', called_for = NULL"
 """No worker prunes the one that has the slots, and no notification names it."""
@@ -92,48 +84,13 @@ def test_a_fetch_reads_nothing_of_the_lines(without_and_with: list[sa.Connection
     assert sum(plan.rows_thrown_away for plan in plans[1]) == 0
 
 
-def test_a_fetch_takes_no_longer_behind_the_lines(without_and_with: list[sa.Connection]) -> None:
-    took: tuple[list[float], list[float]] = ([], [])
-    for _ in range(SAMPLES):
-        for connection, times in zip(without_and_with, took, strict=True):
-            start = time.perf_counter()
-            assert len(core.fetch_jobs(connection, worker_id=1, limit=20)) == 20
-            times.append(time.perf_counter() - start)
-            connection.rollback()
-    _compare("fetch of 20 jobs", took)
+def test_a_fetch_takes_no_more_of_the_server_behind_the_lines(without_and_with: list[sa.Connection]) -> None:
+    def fetch(connection: sa.Connection) -> None:
+        assert len(core.fetch_jobs(connection, worker_id=1, limit=20)) == 20
+
+    compare("fetch of 20 jobs", processor_times(without_and_with, fetch), MORE_WORK)
 
 
 @pytest.mark.timeout(600 if LONG else 120)
 async def test_a_job_is_picked_up_as_soon_behind_the_lines(urls: tuple[str, str]) -> None:
-    apps = [App(connector=connector_for(url)) for url in urls]
-    started: list[asyncio.Event] = []
-
-    async def work() -> None:
-        started[-1].set()
-
-    for app in apps:
-        app.task(name="work")(work)
-    options: dict[str, Any] = {"fetch_job_polling_interval": NEVER, "install_signal_handlers": False}
-    took: tuple[list[float], list[float]] = ([], [])
-    async with apps[0].open_async(), apps[1].open_async():
-        workers = [app.make_worker(**options) for app in apps]
-        running = [asyncio.create_task(worker.run()) for worker in workers]
-        for number in range(SAMPLES + 5):
-            for app, times in zip(apps, took, strict=True):
-                started.append(asyncio.Event())
-                start = time.perf_counter()
-                await app.configure_task("work").defer_async()
-                await happens(started[-1])
-                if number >= 5:  # the first ones wait for the workers' starts
-                    times.append(time.perf_counter() - start)
-                await asyncio.sleep(0.02)
-        for worker in workers:
-            worker.stop()
-        await asyncio.gather(*running)
-    _compare("from the defer to the start", took)
-
-
-def _compare(what: str, took: tuple[list[float], list[float]]) -> None:
-    without, with_line = (statistics.quantiles(times, n=4)[0] for times in took)  # other programs delay the rest
-    print(f"{what}: {without * 1000:.2f} ms without a line, {with_line * 1000:.2f} ms behind it")
-    assert with_line <= without * MORE_AT_MOST
+    compare("from the defer to the start", await pickup_times(urls), MORE_TIME)
