@@ -1,16 +1,17 @@
-"""One limit for tasks that have a lock, a queueing lock, a schedule, a unique key, a retry, a timeout or ticks."""
+"""Each kind of limit, for tasks with a lock, a queueing lock, a schedule, a unique key, a retry, a timeout or ticks."""
 
 from __future__ import annotations
 
 import asyncio
 import collections
+import dataclasses
 import datetime
 import os
 from typing import Any
 
 import pytest
 
-from procrastinate import App, Limit, Unique
+from procrastinate import App, Limit, Rate, Unique
 from procrastinate.exceptions import AlreadyEnqueued
 from procrastinate.jobs import Status
 from tests.worker.running import Queue, Workers, until
@@ -20,15 +21,47 @@ from tests.worker.test_limits_at_size import LEDGER, MOST
 LONG = bool(os.environ.get("PROCRASTINATE_TESTS_LONG"))
 JOBS = 400 if LONG else 12
 """How many jobs of each task there are."""
-LIMIT = Limit("shared", by=lambda kwargs: f"key {kwargs['number'] % 2}", concurrency=3)
 TICKS = Limit("ticks", concurrency=1)
 DELAY = 0.5
+
+
+def key_of(kwargs: dict[str, Any]) -> str:
+    """Return one of two keys."""
+    return f"key {kwargs['number'] % 2}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A limit, and the statement that returns how far it was used."""
+
+    limit: Limit
+    used: str
+    most: int
+
+
+IN_A_WINDOW = """
+SELECT max(number) FROM (
+    SELECT count(*) OVER (
+        PARTITION BY limit_key ORDER BY at RANGE BETWEEN CURRENT ROW AND interval '0.4999 s' FOLLOWING
+    ) AS number
+    FROM ledger WHERE change > 0 AND limit_key LIKE 'key %'
+) AS counted
+"""
+OF_A_KEY = MOST.replace("FROM ledger", "FROM ledger WHERE limit_key LIKE 'key %'")
+OF_ALL_KEYS = OF_A_KEY.replace("PARTITION BY limit_key ", "")
+KINDS = {
+    "slots of a key": Kind(Limit("shared", by=key_of, concurrency=3), OF_A_KEY, 3),
+    "slots of all keys": Kind(Limit("shared", by=key_of, concurrency=3, total=4), OF_ALL_KEYS, 4),
+    "turns": Kind(Limit("shared", by=key_of, fair=True, total=4), OF_ALL_KEYS, 4),
+    "a rate": Kind(Limit("shared", by=key_of, rate=Rate(8, per=0.5)), IN_A_WINDOW, 8),
+}
 
 
 class Tasks:
     """The tasks of one limit. They note what runs at once, and in what order."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, limit: Limit) -> None:
+        self._limit = limit
         self.running: collections.Counter[str] = collections.Counter()
         self.most: collections.Counter[str] = collections.Counter()
         self.ran: dict[str, list[int]] = collections.defaultdict(list)
@@ -47,7 +80,7 @@ class Tasks:
             await self._run("tick", timestamp)
 
     def _add(self, app: App, name: str, **options: Any) -> Any:
-        @app.task(name=name, limit=LIMIT, timeout=30, **options)
+        @app.task(name=name, limit=self._limit, timeout=30, **options)
         async def work(number: int) -> None:
             await self._run(name, number)
             if name == "retried" and self.ran[name].count(number) == 1:
@@ -81,11 +114,12 @@ WHERE type = 'started' AND task_name = 'scheduled'
 
 @pytest.mark.timeout(300 if LONG else 60)
 @pytest.mark.parametrize("prefetch", [True, False], ids=["prefetch", "no prefetch"])
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_limit_holds_together_with_every_other_option(
-    app: App, workers: Workers, queue: Queue, prefetch: bool
+    app: App, workers: Workers, queue: Queue, kind: str, prefetch: bool
 ) -> None:
     queue.sql(LEDGER)
-    tasks = Tasks(app)
+    tasks = Tasks(app, KINDS[kind].limit)
     due = await tasks.defer()
     for task in (tasks.queueing, tasks.unique):
         with pytest.raises(AlreadyEnqueued):
@@ -102,6 +136,6 @@ async def test_a_limit_holds_together_with_every_other_option(
     assert repeated == {name: sorted(each * 2) if name == "retried" else each for name in names}
     assert queue.statuses().keys() <= {Status.SUCCEEDED.value, Status.TODO.value}
     assert tasks.most["locked"] == tasks.most["tick"] == 1
-    assert queue.sql(MOST.replace("FROM ledger", "FROM ledger WHERE limit_key LIKE 'key %'")) == 3
+    assert 0.75 * KINDS[kind].most <= queue.sql(KINDS[kind].used) <= KINDS[kind].most
     assert queue.sql(FIRST_SCHEDULED) >= due
     assert queue.sql("SELECT bool_and(limit_name IS NOT NULL) FROM procrastinate_jobs")
