@@ -1,7 +1,7 @@
-"""Run jobs that do nothing, one at a time: ``python -m tests.worker.hot_program URL HOW NUMBER BACKLOG``.
+"""Run jobs that do nothing: ``python -m tests.worker.hot_program URL HOW NUMBER BACKLOG``.
 
-``HOW`` is ``lock`` or ``limit``. Works with the package of any release, and prints the processor time that a job takes
-in PostgreSQL, in microseconds.
+``HOW`` is ``lock``, ``limit`` or ``free``. Works with the package of any release. Prints the processor time that a
+job takes in PostgreSQL, in microseconds, and the number of jobs a second.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import pathlib
 import sys
+import time
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,7 +21,9 @@ BACKENDS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() 
 
 def options_of(how: str) -> dict[str, Any]:
     """Return the options of the task."""
-    return {"lock": "hot"} if how == "lock" else {"limit": procrastinate.Limit("hot", concurrency=1)}
+    if how == "limit":
+        return {"limit": procrastinate.Limit("hot", concurrency=1)}
+    return {"lock": "hot"} if how == "lock" else {}
 
 
 def nanoseconds(connection: sa.Connection) -> int:
@@ -33,7 +36,7 @@ async def main(url: str, how: str, number: str, backlog: str) -> None:
     """Defer ``backlog`` jobs, run ``number`` of them, and measure those after the first tenth."""
     app = procrastinate.App(connector=url)
     last = int(number) - 1
-    times: list[int] = []
+    times: list[tuple[int, float]] = []
     ended = asyncio.Event()
     engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
@@ -41,7 +44,7 @@ async def main(url: str, how: str, number: str, backlog: str) -> None:
         @app.task(**options_of(how))
         async def work(job: int) -> None:
             if job in (last // 10, last):
-                times.append(nanoseconds(connection))
+                times.append((nanoseconds(connection), time.perf_counter()))
             if job == last:
                 ended.set()
 
@@ -53,7 +56,9 @@ async def main(url: str, how: str, number: str, backlog: str) -> None:
             worker.cancel()
             await asyncio.gather(worker, return_exceptions=True)
     engine.dispose()
-    print((times[1] - times[0]) / 1000 / (last - last // 10))
+    (work_before, began), (work_after, ended_at) = times
+    measured = last - last // 10
+    print((work_after - work_before) / 1000 / measured, measured / (ended_at - began))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import pathlib
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 import sqlalchemy as sa
@@ -45,7 +47,11 @@ async def jobs_a_second(queue: Queue, deferring: App, task: str, seconds: float)
 
 
 @pytest.mark.timeout(600 if LONG else 120)
-@pytest.mark.parametrize(("seconds", "at_least"), [(0.1, 0.6), (0.01, 0.3)], ids=["jobs of 50 ms", "jobs of 5 ms"])
+@pytest.mark.parametrize(
+    ("seconds", "at_least"),
+    [(0.1, 0.6 if LONG else 0.45), (0.01, 0.3 if LONG else 0.2)],
+    ids=["jobs of 50 ms", "jobs of 5 ms"],
+)
 async def test_a_limit_that_equals_the_slots_of_the_workers_leaves_most_of_their_rate(
     queue: Queue, database_url: str, seconds: float, at_least: float
 ) -> None:
@@ -66,41 +72,66 @@ async def test_a_limit_that_equals_the_slots_of_the_workers_leaves_most_of_their
             ]
     free, limited = (statistics.median(one) for one in zip(*rates, strict=True))
     print(f"jobs of {500 * seconds:g} ms: {free:.0f} a second without a limit, {limited:.0f} with it")
-    assert limited >= (at_least if LONG else at_least / 2) * free
+    assert limited >= at_least * free
 
 
-def microseconds_of_hot_jobs(root: pathlib.Path, url: str, how: str) -> float:
-    """Return the processor time in PostgreSQL of a job of one lock, or of a limit of one, with a release."""
-    command = [sys.executable, "-m", "tests.worker.hot_program", url, how, str(JOBS), str(BACKLOG)]
+class Speed(NamedTuple):
+    """The processor time of PostgreSQL that a job takes, in microseconds, and the number of jobs a second."""
+
+    work: float
+    rate: float
+
+
+def speed_of_jobs(root: pathlib.Path, url: str, how: str, number: int) -> Speed:
+    """Run jobs of one lock, of a limit of one, or of neither, with a release."""
+    command = [sys.executable, "-m", "tests.worker.hot_program", url, how, str(number), str(max(number, BACKLOG))]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     done = subprocess.run(command, cwd=root, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    return float(done.stdout)
+    work, rate = done.stdout.split()
+    return Speed(float(work), float(rate))
 
 
-@pytest.mark.timeout(600 if LONG else 120)
-def test_a_job_of_a_limit_of_one_costs_as_much_as_one_of_a_lock_and_less_than_before_there_were_limits(
-    databases: Databases, tmp_path: pathlib.Path
-) -> None:
-    """Compare the processor time of PostgreSQL.
-
-    The design promises twice the rate of the former lock. This test does not prove it: it asserts no more than about
-    equal costs.
-    """
+@pytest.fixture
+def best_speed(databases: Databases, tmp_path: pathlib.Path) -> Callable[[str, str, int], Speed]:
+    """Return a function that measures the release before limits, or this one, and returns the best of some rounds."""
     brought = revision_named("0014")
     before = unpack_release_before(brought, tmp_path / "before", HOT_PROGRAM)
-    times = {}
-    for name, root, how in (("lock before", before, "lock"), ("limit", ROOT, "limit"), ("lock", ROOT, "lock")):
+    releases = {"before": (before, str(brought.down_revision)), "now": (ROOT, "head")}
+
+    def measure(release: str, how: str, number: int) -> Speed:
+        root, revision = releases[release]
         measured = []
         for _ in range(ROUNDS):
             url = databases.create_empty()
-            migrate(url, str(brought.down_revision) if root is before else "head")
-            measured.append(microseconds_of_hot_jobs(root, url, how))
+            migrate(url, revision)
+            measured.append(speed_of_jobs(root, url, how, number))
             databases.drop(url)
-        times[name] = round(min(measured))
-    print(f"one at a time, microseconds a job: {times}")
-    at_most = 1.1 if LONG else 2.0
-    assert times["limit"] <= at_most * times["lock"]
-    assert times["limit"] <= at_most * times["lock before"]
+        return Speed(min(one.work for one in measured), max(one.rate for one in measured))
+
+    return measure
+
+
+@pytest.mark.timeout(900 if LONG else 120)
+def test_a_job_of_a_limit_of_one_costs_as_much_as_one_of_a_lock_and_less_than_before_there_were_limits(
+    best_speed: Callable[[str, str, int], Speed],
+) -> None:
+    """The processor time is compared. The rates, which the disk and other programs decide, are printed."""
+    before, limit, lock = (
+        best_speed(*which, JOBS) for which in (("before", "lock"), ("now", "limit"), ("now", "lock"))
+    )
+    print(f"one at a time: {lock=}, {limit=}, a lock before there were limits: {before}")
+    assert limit.work <= (1.1 if LONG else 1.5) * lock.work
+    assert limit.work <= before.work
+    assert lock.work <= 0.9 * before.work
+
+
+@pytest.mark.timeout(600 if LONG else 120)
+def test_a_worker_takes_no_more_of_the_server_for_jobs_without_a_limit_than_before_there_were_limits(
+    best_speed: Callable[[str, str, int], Speed],
+) -> None:
+    before, now = best_speed("before", "free", 10 * JOBS), best_speed("now", "free", 10 * JOBS)
+    print(f"jobs without a limit: {now}, before there were limits: {before}")
+    assert now.work <= (1.1 if LONG else 1.3) * before.work
 
 
 def migrate(url: str, revision: str) -> None:
