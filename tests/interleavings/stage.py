@@ -13,7 +13,7 @@ from tests.conformance.runs import Run
 from tests.conformance.steps import settle
 from tests.interleavings.saved_tables import SavedTables
 from tests.interleavings.scenes import Act
-from tests.interleavings.stepping import Actor, Scheduler, every_plan, random_plans
+from tests.interleavings.stepping import Actor, Scheduler, every_plan, plans_of_few_interruptions, random_plans
 from tests.invariants import check_invariants, check_rest, come_to_rest, drain
 
 
@@ -37,6 +37,10 @@ class Stage(SavedTables):
     def play_in_every_order(self, acts: Sequence[Act]) -> int:
         """Run acts concurrently in every order of their steps, and return the number of orders."""
         return sum(1 for _ in every_plan(lambda plan: self._play(acts, plan)))
+
+    def play_with_few_interruptions(self, acts: Sequence[Act], most: int) -> int:
+        """Run acts of many statements in every order with few interruptions, and return the number of orders."""
+        return sum(1 for _ in plans_of_few_interruptions(lambda plan: self._play(acts, plan), most))
 
     def play_in_random_orders(self, acts: Sequence[Act], number: int) -> int:
         """Run acts of many statements concurrently in some orders, the same each time, and return their number."""

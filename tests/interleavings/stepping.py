@@ -72,9 +72,18 @@ class Actor:
         self._thread.join(_PATIENCE)
 
 
+class GoingOn(tuple[int, ...]):
+    """A plan after whose end the actor that went on last goes on, as long as it can.
+
+    After the end of another plan, the first unblocked actor goes on.
+    """
+
+    __slots__ = ()
+
+
 @dataclasses.dataclass
 class Scheduler:
-    """Runs actors to their end: first by the plan, then always the first unblocked one."""
+    """Runs actors to their end by a plan, and after its end one after the other."""
 
     watch: sa.Connection
     plan: Sequence[int]
@@ -82,6 +91,8 @@ class Scheduler:
     """For each step, the index of the chosen actor among the unblocked ones, and their number."""
     trace: list[int] = dataclasses.field(default_factory=list)
     """For each step, the index of the actor that went on."""
+    can_go_on: list[bool] = dataclasses.field(default_factory=list)
+    """For each step, whether the actor of the step before could go on."""
 
     def run(self, actors: Sequence[Actor]) -> None:
         """Run all actors to their end."""
@@ -92,8 +103,7 @@ class Scheduler:
             if not able:
                 self._wait_for_any(actors)
                 continue
-            place = self.plan[len(self.choices)] if len(self.choices) < len(self.plan) else 0
-            place = min(place, len(able) - 1)  # a plan that was drawn at random does not know who is blocked
+            place = self._next_place(able)
             self.choices.append((place, len(able)))
             self.trace.append(able[place])
             actors[able[place]].go_on()
@@ -103,6 +113,17 @@ class Scheduler:
                     self._wait(actor)
         for actor in actors:
             actor.join()
+
+    def _next_place(self, able: Sequence[int]) -> int:
+        """Return which of the unblocked actors goes on."""
+        last = self.trace[-1] if self.trace else -1
+        can_go_on = last in able
+        self.can_go_on.append(can_go_on)
+        if len(self.choices) < len(self.plan):
+            return min(self.plan[len(self.choices)], len(able) - 1)  # a plan drawn at random knows no blocked actors
+        if can_go_on and isinstance(self.plan, GoingOn):
+            return able.index(last)
+        return 0
 
     def _wait(self, actor: Actor) -> None:
         """Wait until the actor has stopped, or waits for a lock."""
@@ -134,6 +155,25 @@ def every_plan(run: Callable[[Sequence[int]], Scheduler]) -> Iterator[Scheduler]
         scheduler = run(plan)
         yield scheduler
         plan = _next_plan(scheduler.choices)
+
+
+def plans_of_few_interruptions(run: Callable[[Sequence[int]], Scheduler], most: int) -> Iterator[Scheduler]:
+    """Run each plan that gives a new order with few interruptions, and yield its scheduler.
+
+    An interruption is a step of another actor, while the one that went on last could go on. Most faults need one or
+    two, and the number of orders stays small for acts of many statements.
+    """
+    waiting: list[tuple[list[int], int]] = [([], 0)]
+    while waiting:
+        plan, interruptions = waiting.pop()
+        scheduler = run(GoingOn(plan))
+        yield scheduler
+        places = [place for place, _ in scheduler.choices]
+        for step in range(len(plan), len(places)):
+            then = interruptions + scheduler.can_go_on[step]
+            if then <= most:
+                others = (place for place in range(scheduler.choices[step][1]) if place != places[step])
+                waiting += [([*places[:step], other], then) for other in others]
 
 
 def random_plans(number: int, actors: int) -> Iterator[Sequence[int]]:
