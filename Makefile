@@ -53,13 +53,15 @@ test-share: $(VENV)/.installed ## The tests of one of CI's two Pythons: what is 
 test-faults: $(VENV)/.installed ## Break everything that can break, at full size, and write the table of docs/reliability.md
 	@$(BIN)/python -m tests.faults $(ARGS)
 	@test -n "$(ARGS)" || PROCRASTINATE_TESTS_LONG=1 $(BIN)/python -m pytest -n $(WORKERS) \
-		tests/properties tests/interleavings tests/django/test_hostile_rows_and_urls.py
+		tests/properties tests/interleavings tests/testing/test_limits_against_postgresql.py \
+		tests/django/test_hostile_rows_and_urls.py
 
 test-limits: $(VENV)/.installed ## Limits at full size: many keys, jobs and workers, and what they cost, one after the other
 	@PROCRASTINATE_TESTS_LONG=1 $(BIN)/python -m pytest -s tests/worker/test_limits.py \
 		tests/worker/test_limits_at_size.py tests/worker/test_limits_over_time.py tests/worker/test_changed_limits.py \
 		tests/worker/test_limits_with_other_options.py tests/worker/test_limits_next_to_older_releases.py \
-		tests/core/test_lines_in_front.py tests/core/test_cost_without_limits.py \
+		tests/worker/test_limits_under_faults.py tests/worker/test_paused_limits.py tests/worker/test_unique_keys.py \
+		tests/core/test_lines_in_front.py tests/core/test_paused_queues_in_front.py tests/core/test_cost_without_limits.py \
 		tests/worker/test_speed_of_limits.py $(ARGS)
 
 test-bare: $(VENV)/.installed ## Tests that use more than git, make and Python, on a machine that seems to lack it
