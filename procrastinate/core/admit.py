@@ -164,9 +164,7 @@ class _Given:
 
 # The trigger takes back what a release without weights gives away of a limit that has heavy jobs.
 _KNOWS_WEIGHTS = sa.func.set_config("procrastinate.weights", "known", sa.true())
-_TAKE_TURN = sa.select(
-    turn_taken().label("is_ours"), served_queues().label("served"), _KNOWS_WEIGHTS, waits_briefly()
-)
+_TAKE_TURN = sa.select(turn_taken().label("is_ours"), served_queues().label("served"), _KNOWS_WEIGHTS, waits_briefly())
 _NAME = sa.bindparam("name", type_=sa.Text())
 
 
