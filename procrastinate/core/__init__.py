@@ -11,6 +11,7 @@ of that name, and a process loads only the statements that it runs.
 from __future__ import annotations
 
 import importlib
+import threading
 from typing import TYPE_CHECKING, Any
 
 from procrastinate.core._homes import HOMES
@@ -375,6 +376,10 @@ if not TYPE_CHECKING:  # a type checker would take any name for an attribute
         """Import the module that defines the name, and keep what it defines."""
         if name not in HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if threading.active_count() > 1:
+            # Another thread may import it, such as one that starts a worker. Until that is done, no statement with a
+            # plain value can be made: SQLAlchemy asks modules that are not complete yet.
+            importlib.import_module("sqlalchemy.orm")
         globals()[name] = value = getattr(importlib.import_module(f"{__name__}.{HOMES[name]}"), name)
         return value
 
