@@ -73,8 +73,10 @@ class Workflows:
         ValueError
             There is no such state.
         """
-        options = _list_options(name, state, limit, before)
-        return _in_state(self._manager.list_workflows(**options), state)
+        pages = _Pages(_list_options(name, state, limit, before))
+        while pages.has_next:
+            pages.add(self._manager.list_workflows(**pages.options))
+        return pages.found
 
     async def list_async(
         self,
@@ -85,8 +87,10 @@ class Workflows:
         before: int | None = None,
     ) -> Infos:
         """Asynchronous version of :meth:`list`."""
-        options = _list_options(name, state, limit, before)
-        return _in_state(await self._manager.list_workflows_async(**options), state)
+        pages = _Pages(_list_options(name, state, limit, before))
+        while pages.has_next:
+            pages.add(await self._manager.list_workflows_async(**pages.options))
+        return pages.found
 
     def wait(self, workflow_id: int, *, timeout: float) -> WorkflowInfo:
         """Wait until all steps of a workflow have ended, and return its state, whatever came of them.
@@ -290,10 +294,26 @@ def _list_options(
     }
 
 
-def _in_state(stored: list[core.StoredWorkflow], state: WorkflowState | str | None) -> Infos:
-    """Return what a program sees. Of the workflows whose steps have not ended, the counts tell which are held."""
-    infos = [to_info(one) for one in stored]
-    return infos if state is None else [info for info in infos if info.state == state]
+class _Pages:
+    """The pages of a list of workflows, until it is long enough.
+
+    The statement does not tell held workflows from running ones. Their counts do, so a page may have too few.
+    """
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.options = options
+        self.has_next = True
+        self.found: Infos = []
+        self._limit: int = options["limit"]
+
+    def add(self, page: list[core.StoredWorkflow]) -> None:
+        state = self.options["state"]
+        infos = [to_info(one) for one in page]
+        self.found += [info for info in infos if state is None or info.state == state]
+        self.has_next = len(page) == self._limit and len(self.found) < self._limit
+        del self.found[self._limit :]
+        if page:
+            self.options = self.options | {"before": page[-1].id}
 
 
 def _pauses(patience: float) -> Iterator[float]:

@@ -74,7 +74,7 @@ async def test_workflows_are_listed_by_name_and_state_the_newest_first(
     assert await listed(name="b") == [ids[2], ids[1]]
     assert await listed(state="succeeded") == [ids[2], ids[0]]
     assert await listed(state="failed") == [ids[1]]
-    assert await listed(state="held") == [held_id]
+    assert await listed(state="held") == await listed(state="held", limit=1) == [held_id]
     assert await listed(state="running") == [running_id]
     assert await listed(state="cancelled") == []
     with pytest.raises(ValueError, match="nonsense"):
