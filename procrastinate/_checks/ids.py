@@ -34,12 +34,14 @@ def asked_id(value: Any) -> int:
 def asked_place(value: Any) -> int:
     """Return the id after or before which a list goes on, or the end of all ids if it lies beyond them.
 
+    A text that is no id stands for the end of all ids.
+
     Raises
     ------
     TypeError
-        The value is no whole number.
+        The value is neither a whole number nor a text.
     """
-    return max(-LARGEST_ID, min(_read(value), LARGEST_ID))
+    return asked_id(value) if isinstance(value, str) else max(-LARGEST_ID, min(_read(value), LARGEST_ID))
 
 
 def _read(value: Any) -> int:

@@ -262,6 +262,8 @@ class InMemoryConnector(BaseConnector):
         self, operation: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[str, dict[str, Any], Callable[..., R]]:
         operation, args, kwargs = unwrapped(operation, args, kwargs)
+        if operation in (core.briefly, core.without_hand_over):  # in memory, each is the operation that it wraps
+            operation, args, kwargs = unwrapped(args[0], args[1:], kwargs)
         implementation = IMPLEMENTED.get(operation)
         if implementation is None:
             name = f"{getattr(operation, '__module__', '')}.{getattr(operation, '__qualname__', repr(operation))}"

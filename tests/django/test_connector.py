@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import django.db
 import pytest
+import sqlalchemy as sa
 from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 from django.db import connection, transaction
 from django.db.transaction import TransactionManagementError
@@ -47,8 +48,11 @@ def _jobs_seen_by_others() -> int:
 
 
 def test_half_a_character_is_an_error_of_the_database() -> None:
+    def ask(connection: sa.Connection) -> None:
+        connection.execute(sa.select(sa.literal("\ud800")))
+
     with pytest.raises(exceptions.ConnectorException):
-        app.job_manager.has_signal(1, "\ud800")
+        app.connector.run(ask)
 
 
 def test_one_defer_is_one_query() -> None:

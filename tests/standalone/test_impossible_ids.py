@@ -72,7 +72,8 @@ def test_a_list_of_jobs_with_an_id_that_none_can_have_is_empty(app: procrastinat
     app.configure_task("t").defer()
     assert list(app.job_manager.list_jobs(id=asked)) == []
     assert list(app.job_manager.list_jobs(worker_id=asked)) == []
-    assert list(app.job_manager.list_jobs(after_id=asked)) == []
+    if not isinstance(asked, int) or asked > 0:  # a list may begin below all ids
+        assert list(app.job_manager.list_jobs(after_id=asked)) == []
 
 
 def test_a_list_of_workflows_before_an_id_that_none_can_have_has_all(app: procrastinate.App) -> None:

@@ -41,6 +41,7 @@ WITHOUT_A_FORM = {
     },
     "they are about the server, its sessions or its schema": {
         "begin_restoring", "begin_worker_session", "clock_difference", "end_restoring", "end_when_left_alone",
+        "check_soon", "find_workflow_at",
         "hand_nothing_over", "hand_over_again", "list_workers_of_host", "measure_lag", "notify_nothing", "reach",
         "read_applied", "session_of", "wait_briefly",
     },
