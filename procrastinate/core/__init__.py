@@ -370,15 +370,24 @@ __all__ = [
 ]
 
 
+_NO_IMPORTERS = {"procrastinate-long-wait", "alarms of procrastinate"}
+"""Names of threads of this package that import nothing."""
+
+
+def _has_other_threads() -> bool:
+    others = (thread for thread in threading.enumerate() if thread is not threading.current_thread())
+    return any(thread.name not in _NO_IMPORTERS for thread in others)
+
+
 if not TYPE_CHECKING:  # a type checker would take any name for an attribute
 
     def __getattr__(name: str) -> Any:
         """Import the module that defines the name, and keep what it defines."""
         if name not in HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        if threading.active_count() > 1:
-            # Another thread may import it, such as one that starts a worker. Until that is done, no statement with a
-            # plain value can be made: SQLAlchemy asks modules that are not complete yet.
+        if _has_other_threads():
+            # One may import the ORM just now, because it starts a worker. Until that is done, no statement with a plain
+            # value can be made: SQLAlchemy asks modules that are not complete yet.
             importlib.import_module("sqlalchemy.orm")
         globals()[name] = value = getattr(importlib.import_module(f"{__name__}.{HOMES[name]}"), name)
         return value
