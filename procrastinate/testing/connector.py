@@ -36,18 +36,8 @@ from procrastinate.testing.tables import Tables
 _PARTS = (job_reports, limits, pauses, queue, refused_rows, unique, upkeep, workers, workflow_views, workflows)
 IMPLEMENTED = Implementations({name: form for part in _PARTS for name, form in part.IMPLEMENTED.items()})
 
-
-@IMPLEMENTED.of(core.without_hand_over)
-def _without_hand_over(tables: Tables, operation: Callable[..., R], *arguments: Any, **options: Any) -> R:
-    result: R = IMPLEMENTED[operation](tables, *arguments, **options)
-    return result
-
-
-@IMPLEMENTED.of(core.briefly)
-def _briefly(tables: Tables, operation: Callable[..., R], *arguments: Any, **options: Any) -> R:
-    result: R = IMPLEMENTED[operation](tables, *arguments, **options)
-    return result
-
+_WRAPPERS = (core.briefly, core.without_hand_over)
+"""Operations that run another one in a certain way. In memory, each is the operation that it wraps."""
 
 _signature = functools.cache(inspect.signature)
 _FINISHED = (Status.SUCCEEDED.value, Status.FAILED.value)
@@ -262,7 +252,7 @@ class InMemoryConnector(BaseConnector):
         self, operation: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[str, dict[str, Any], Callable[..., R]]:
         operation, args, kwargs = unwrapped(operation, args, kwargs)
-        if operation in (core.briefly, core.without_hand_over):  # in memory, each is the operation that it wraps
+        if operation in _WRAPPERS:
             operation, args, kwargs = unwrapped(args[0], args[1:], kwargs)
         implementation = IMPLEMENTED.get(operation)
         if implementation is None:

@@ -45,6 +45,7 @@ WITHOUT_A_FORM = {
         "hand_nothing_over", "hand_over_again", "list_workers_of_host", "measure_lag", "notify_nothing", "reach",
         "read_applied", "session_of", "wait_briefly",
     },
+    "they are the operations that they wrap": {"briefly", "without_hand_over"},
     "they are statements of other operations": {
         "append_arrivals", "call_workers", "cancel_steps_alone", "decide_on_steps", "execute_together",
         "finish_groups", "waiting_for_groups", "with_rooms",
@@ -100,6 +101,13 @@ async def test_an_operation_of_the_users_is_refused_by_name(connector: InMemoryC
         connector.run(users_own, 1)
     with pytest.raises(NotImplementedError, match=expected):
         await connector.run_async(functools.partial(users_own, number=1))
+
+
+@pytest.mark.parametrize("wrapper", [core.briefly, core.without_hand_over])
+def test_a_wrapper_is_the_operation_that_it_wraps(connector: InMemoryConnector, wrapper: Any) -> None:
+    job_id = connector.run(core.defer_job, new_job())
+    assert connector.run(wrapper, functools.partial(core.cancel_job, abort=True), job_id, delete=True)
+    assert connector.jobs == {}
 
 
 def test_a_partial_is_the_operation_that_it_wraps(connector: InMemoryConnector) -> None:

@@ -184,7 +184,7 @@ class Teller:
 
     def _keep_tasks(self, connector: BaseConnector) -> None:
         if not self._has_kept_tasks and self.identity.task_list is not None:
-            connector.run(core.briefly, core.keep_task_list, hash=self.identity.task_list, tasks=list(self._tasks))
+            connector.run(core.keep_task_list, hash=self.identity.task_list, tasks=list(self._tasks))
             self._has_kept_tasks = True
 
     def _take_runs(self) -> None:

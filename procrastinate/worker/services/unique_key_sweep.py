@@ -31,7 +31,7 @@ class UniqueKeySweep:
         if self._swept_to is None and time.monotonic() - self._swept_at < _SWEEP_INTERVAL:
             return
         for _ in range(_PARTS_OF_A_SWEEP):
-            sweep = connector.run(core.briefly, core.sweep_unique_keys, after=self._swept_to)
+            sweep = connector.run(core.sweep_unique_keys, after=self._swept_to)
             self._swept_to, self._swept_at = sweep.reached, time.monotonic()
             if self._swept_to is None or sweep.deleted < sweep.seen:
                 return
