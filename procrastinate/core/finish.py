@@ -99,6 +99,7 @@ def _end(status: sa.ColumnElement[str]) -> sa.Update:
     )
 
 
+@functools.cache
 def _end_with_details() -> Any:
     detailed = unnest({**_FINISHED_COLUMNS, "status_text": Word(), **DETAIL_COLUMNS}, name="finished")
     details = [detailed.c[name] for name in DETAIL_COLUMNS]
@@ -111,7 +112,6 @@ def _end_with_details() -> Any:
 
 _is_free = is_one_of(jobs.c.id, sa.select(free_rows(_finished).c.id))
 _KEEP = prepared(_end(sa.bindparam("new_status", type_=sa.Text())).where(_is_free).returning(jobs.c.id))
-_KEEP_WITH_DETAILS = _end_with_details()
 _DELETE = prepared(sa.delete(jobs).where(_is_free).returning(jobs.c.id))
 _STILL_HELD = sa.select(jobs.c.id).where(still_held_by_worker(_finished))
 
@@ -150,7 +150,7 @@ def finish_jobs(connection: sa.Connection, finished: Sequence[FinishedJob], *, w
     for batch in in_statements([job for job in finished if has_details(job)]):
         parameters: dict[str, Any] = transpose(batch, {**_FINISHED_COLUMNS, "status_text": Word()})
         parameters |= detail_parameters(batch)
-        recorded |= set(connection.execute(_KEEP_WITH_DETAILS, parameters | {"worker": worker_id}).scalars())
+        recorded |= set(connection.execute(_end_with_details(), parameters | {"worker": worker_id}).scalars())
     return recorded
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from procrastinate.core.operation_marks import atomic
+from procrastinate.core.operation_marks import atomic, plain
 
 R = TypeVar("R")
 
@@ -42,10 +42,10 @@ def wait_briefly(connection: sa.Connection) -> None:
     connection.execute(_WAIT_BRIEFLY)
 
 
-_WAIT_BRIEFLY = _lock_timeout()
-_READ_LOCK_TIMEOUT: sa.Select[tuple[str]] = sa.select(sa.func.current_setting("lock_timeout", type_=sa.Text()))
-_RESTORE_LOCK_TIMEOUT = sa.select(
-    sa.func.set_config("lock_timeout", sa.bindparam("before", type_=sa.Text()), sa.true(), type_=sa.Text())
+_WAIT_BRIEFLY = plain(_lock_timeout())
+_READ_LOCK_TIMEOUT = plain(sa.select(sa.func.current_setting("lock_timeout", type_=sa.Text())))
+_RESTORE_LOCK_TIMEOUT = plain(
+    sa.select(sa.func.set_config("lock_timeout", sa.bindparam("before", type_=sa.Text()), sa.true(), type_=sa.Text()))
 )
 
 
@@ -68,7 +68,7 @@ def check_soon(connection: sa.Connection) -> None:
     connection.execute(_CHECK_SOON)
 
 
-_CHECK_SOON = sa.select(sa.func.set_config("statement_timeout", LONGEST_CHECK, sa.true()))
+_CHECK_SOON = plain(sa.select(sa.func.set_config("statement_timeout", LONGEST_CHECK, sa.true(), type_=sa.Text())))
 
 
 def end_when_left_alone(connection: sa.Connection) -> None:
@@ -88,4 +88,4 @@ def _idle_timeout() -> sa.Select[tuple[str]]:
     return sa.select(sa.func.set_config(name, sa.cast(shortest, sa.Text()), sa.true(), type_=sa.Text()))
 
 
-_END_WHEN_LEFT_ALONE = _idle_timeout()
+_END_WHEN_LEFT_ALONE = plain(_idle_timeout())

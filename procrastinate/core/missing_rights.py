@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
+from sqlalchemy.types import TypeEngine
 
+from procrastinate.core.arrays import unnest, write_array
+from procrastinate.core.operation_marks import plain
 from procrastinate.core.tables import (
     arrivals,
     dependencies,
@@ -51,29 +54,39 @@ NEEDED_BY_SOME = ("procrastinate_periodic_defers", "procrastinate_operations")
 """The tables that a worker needs only for periodic tasks, or not at all."""
 
 
-def _has(table: sa.Table, privilege: str) -> sa.ColumnElement[bool]:
-    """Select whether the role has the right. A right on some columns may do, except to delete."""
-    name, kind = sa.literal(table.name, sa.Text()), sa.literal(privilege, sa.Text())
-    has = sa.func.has_table_privilege if privilege == "DELETE" else sa.func.has_any_column_privilege
-    return has(name, kind, type_=sa.Boolean())
-
-
 _RIGHTS = [(table.name, privilege) for table, privileges in _NEEDED.items() for privilege in privileges]
-_STATEMENT = sa.select(
-    sa.func.quote_ident(sa.func.current_user(type_=sa.Text()), type_=sa.Text()),
-    *(
-        _has(table, privilege).label(f"{table.name}_{privilege}")
-        for table, privileges in _NEEDED.items()
-        for privilege in privileges
-    ),
+_COLUMNS: dict[str, TypeEngine[str]] = {"table_name": sa.Text(), "privilege": sa.Text()}
+_needed = unnest(_COLUMNS, name="needed")
+
+
+def _has_right() -> sa.ColumnElement[bool]:
+    """Select whether the role has the right. A right on some columns may do, except to delete."""
+    is_for_rows = _needed.c.privilege == sa.literal_column("'DELETE'")
+    table, some_columns = (
+        has(_needed.c.table_name, _needed.c.privilege, type_=sa.Boolean())
+        for has in (sa.func.has_table_privilege, sa.func.has_any_column_privilege)
+    )
+    return sa.case((is_for_rows, table), else_=some_columns)
+
+
+_STATEMENT = plain(
+    sa.select(
+        sa.func.quote_ident(sa.func.current_user(type_=sa.Text()), type_=sa.Text()).label("role"),
+        _needed.c.table_name,
+        _needed.c.privilege,
+    )
+    .where(~_has_right())
+    .order_by(_needed.c.ordinality)
 )
+_PARAMETERS = {
+    f"{column}_list": write_array(values, sa.Text())
+    for column, values in zip(_COLUMNS, zip(*_RIGHTS, strict=True), strict=True)
+}
 
 
 def list_missing_grants(connection: sa.Connection) -> list[str]:
     """List the statements that give the role of this connection what a worker needs and it lacks."""
-    role, *has = connection.execute(_STATEMENT).one()
-    lacking: dict[str, list[str]] = {}
-    for (table, privilege), is_granted in zip(_RIGHTS, has, strict=True):
-        if not is_granted:
-            lacking.setdefault(table, []).append(privilege)
-    return [f"GRANT {', '.join(privileges)} ON {table} TO {role};" for table, privileges in lacking.items()]
+    lacking: dict[tuple[str, str], list[str]] = {}
+    for row in connection.execute(_STATEMENT, _PARAMETERS):
+        lacking.setdefault((row.table_name, row.role), []).append(row.privilege)
+    return [f"GRANT {', '.join(privileges)} ON {table} TO {role};" for (table, role), privileges in lacking.items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from procrastinate.core.rows import FetchedJob
 from procrastinate.core.tables import DOING, PROMOTED, TODO, UNDECIDED, is_ready_by_its_row, jobs, status_literal
 
 
+@functools.cache
 def _release_statement(*, keep_queueing_locks: bool, delayed: bool) -> Any:
     free = free_rows(unnest({"id": sa.BigInteger(), "attempts": sa.Integer()}, name="fetched"), briefly=True)
     own = jobs.alias("own")
@@ -37,14 +39,6 @@ def _release_statement(*, keep_queueing_locks: bool, delayed: bool) -> Any:
         )
         .returning(jobs.c.id, jobs.c.status)
     )
-
-
-_BOTH = (True, False)
-_STATEMENTS = {
-    (keep, delayed): _release_statement(keep_queueing_locks=keep, delayed=delayed)
-    for keep in _BOTH
-    for delayed in _BOTH
-}
 
 
 def release_jobs(
@@ -78,7 +72,8 @@ def release_jobs(
     parameters["worker"] = worker_id
     if delay is not None:
         parameters["delay"] = delay
-    rows = connection.execute(_STATEMENTS[keep_queueing_locks, delay is not None], parameters)
+    statement = _release_statement(keep_queueing_locks=keep_queueing_locks, delayed=delay is not None)
+    rows = connection.execute(statement, parameters)
     return {row.id: row.status for row in rows}
 
 

@@ -12,13 +12,13 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, insert
 
 from procrastinate.core.arrays import array_param, each_of, transpose, unnest, write_array
 from procrastinate.core.defaults import LARGEST_ID
 from procrastinate.core.enums import BECAME_READY, EventType
 from procrastinate.core.lock_timeouts import wait_briefly
-from procrastinate.core.operation_marks import atomic
+from procrastinate.core.operation_marks import atomic, plain
 from procrastinate.core.tables import event_literal, events, statistics, task_lists, workers
 
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
@@ -106,13 +106,26 @@ def _added(rows: sa.Select[Any]) -> Any:
     new = statement.excluded
     sums: dict[str, Any] = {name: _plus(statistics.c[name], new[name]) for name in _SUMS}
     for name in _HISTOGRAMS:
-        sums[name] = _array(_plus(statistics.c[name][number], new[name][number]) for number in range(1, BUCKETS + 1))
+        sums[name] = _bucket_sums(name)
     return statement.on_conflict_do_update(index_elements=_KEY, set_=sums)
 
 
 def _plus(one: sa.ColumnElement[Any], other: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     """Return a sum that stays within its type. A row of plain SQL can be at the end of it already."""
     return _bounded(one) + _bounded(other)
+
+
+def _bucket_sums(name: str) -> sa.ColumnElement[Any]:
+    """Return the sum of the histogram of a row and of the row to add. A bucket that a row of plain SQL lacks is 0.
+
+    Seventeen sums apiece would make a statement of 13,000 characters, which takes 25 ms to compile. The columns are
+    literal, because SQLAlchemy does not correlate a query of ``ON CONFLICT`` with the rows of the statement.
+    """
+    one, other = (sa.literal_column(f"{table}.{name}", _BIGINTS) for table in (statistics.name, "excluded"))
+    series = sa.func.generate_series(sa.literal_column("1"), sa.literal_column(str(BUCKETS)))
+    number = series.table_valued(sa.column("number", sa.Integer()), name="buckets").render_derived().c.number
+    sums = aggregate_order_by(_plus(one[number], other[number]), number)
+    return sa.select(sa.func.array_agg(sums, type_=_BIGINTS)).scalar_subquery()
 
 
 def _bounded(number: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
@@ -211,14 +224,14 @@ def _waits_statement() -> sa.Select[Any]:
     )
 
 
-_WAITS = _waits_statement()
+_WAITS = plain(_waits_statement())
 
 
 def _read_waits(connection: sa.Connection, job_ids: list[int]) -> dict[int, float]:
     """Return how long these jobs had waited, in seconds. A deleted job has no history and is left out."""
     if not job_ids:
         return {}
-    return {row.id: row.wait for row in connection.execute(_WAITS, {"ids": job_ids})}
+    return {row.id: row.wait for row in connection.execute(_WAITS, {"ids": write_array(job_ids, sa.BigInteger())})}
 
 
 # Upkeep

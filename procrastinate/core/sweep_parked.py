@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from procrastinate.core.arrays import is_not_set_aside, is_one_of
-from procrastinate.core.operation_marks import finds_first_row_of
+from procrastinate.core.arrays import is_not_set_aside, is_one_of, write_array
+from procrastinate.core.operation_marks import finds_first_row_of, plain
 from procrastinate.core.pauses import is_open
 from procrastinate.core.served_queues import may_have_slot
 from procrastinate.core.tables import UNDECIDED, holds_lock, is_parked, jobs
@@ -26,6 +27,7 @@ class Sweep:
     reached: str | None
 
 
+@functools.cache
 def _walk_and_orphans() -> tuple[sa.CTE, sa.Select[Any]]:
     """Return a walk over the locks with parked jobs, and the first job that may go on of each lock without a holder.
 
@@ -86,8 +88,7 @@ def _sweep_statement() -> sa.Select[Any]:
     )
 
 
-_SWEEP = _sweep_statement()
-_ORPHANS = _walk_and_orphans()[1]
+_SWEEP = plain(_sweep_statement())
 
 
 def sweep_parked_jobs(
@@ -105,7 +106,8 @@ def sweep_parked_jobs(
     set_aside:
         Ids of jobs to pass over. The next job of the lock is freed instead.
     """
-    row = connection.execute(_SWEEP, {"start": start or "", "limit": limit, "set_aside": list(set_aside)}).one()
+    parameters = {"start": start or "", "limit": limit, "set_aside": write_array(set_aside, sa.BigInteger())}
+    row = connection.execute(_SWEEP, parameters).one()
     return Sweep(unparked=row.unparked, reached=row.reached if row.locks > limit else None)
 
 
@@ -115,7 +117,7 @@ def first_orphaned_parked_job(
 ) -> int | None:
     """Return the id of the job that a sweep would free first, or ``None``."""
     parameters = {"start": start or "", "limit": 1, "set_aside": list(set_aside)}
-    return connection.execute(_ORPHANS, parameters).scalars().first()
+    return connection.execute(_walk_and_orphans()[1], parameters).scalars().first()
 
 
 _RESUMED = (
@@ -125,7 +127,9 @@ _RESUMED = (
     .limit(sa.bindparam("limit", type_=sa.Integer()))
     .with_for_update(skip_locked=True)
 )
-_UNPARK_RESUMED = sa.update(jobs).where(is_one_of(jobs.c.id, _RESUMED)).values(readiness=UNDECIDED).returning(jobs.c.id)
+_UNPARK_RESUMED = plain(
+    sa.update(jobs).where(is_one_of(jobs.c.id, _RESUMED)).values(readiness=UNDECIDED).returning(jobs.c.id)
+)
 
 
 def unpark_resumed_jobs(connection: sa.Connection, *, limit: int = 1000, set_aside: Sequence[int] = ()) -> list[int]:
@@ -135,7 +139,7 @@ def unpark_resumed_jobs(connection: sa.Connection, *, limit: int = 1000, set_asi
 
     Jobs with a lock go on with :func:`sweep_parked_jobs`.
     """
-    parameters = {"limit": limit, "set_aside": list(set_aside)}
+    parameters = {"limit": limit, "set_aside": write_array(set_aside, sa.BigInteger())}
     return list(connection.execute(_UNPARK_RESUMED, parameters).scalars())
 
 

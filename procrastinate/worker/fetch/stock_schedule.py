@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+_START_INTERVAL = 1.0
+"""Seconds until the first time. A new worker holds nothing yet, and its first jobs come first."""
 _STOCK_INTERVAL = 30.0
 _FIRST_STOCK_INTERVAL = 0.1
 """Seconds between two times. In doubt the second time comes sooner, because the first one passes over a row that
@@ -19,11 +21,11 @@ class Stock(Protocol):
 
 
 class StockSchedule:
-    """Takes stock at the start, now and then, and soon after a doubt."""
+    """Takes stock soon after the start, now and then, and at once after a doubt."""
 
     def __init__(self, stock: Stock) -> None:
         self._stock = stock
-        self._next = 0.0
+        self._next = asyncio.get_running_loop().time() + _START_INTERVAL
         self._interval = _STOCK_INTERVAL
 
     @property
