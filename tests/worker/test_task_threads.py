@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import subprocess
 import sys
 import threading
@@ -13,14 +15,15 @@ import pytest
 from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.worker.run import job_run, threads
-from procrastinate.worker.run.threads import TaskThreads, _DaemonThreads
+from procrastinate.worker.run.threads import TaskThreads, _Call, _DaemonThreads
 from tests.worker.running import Queue, Workers, until
 
 _EXIT_WITH_A_BUSY_THREAD = """
 import threading
-from procrastinate.worker.run.threads import _DaemonThreads
+from procrastinate.worker.run.threads import _Call, _DaemonThreads
 begun = threading.Event()
-_DaemonThreads().submit(lambda: (begun.set(), threading.Event().wait()))
+call = _Call(lambda: (begun.set(), threading.Event().wait()), None)
+_DaemonThreads(lambda call: None).submit(call)
 begun.wait()
 """
 
@@ -38,19 +41,118 @@ async def test_a_thread_is_used_again() -> None:
     assert len(names) == 1
 
 
-def test_a_call_that_no_thread_could_be_started_for_is_not_made_later(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_call_that_no_thread_could_be_started_for_is_not_made_later(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    threads = _DaemonThreads()
+    answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    threads = _DaemonThreads(lambda call: None)
     made: list[str] = []
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError):
-            threads.submit(lambda: made.append("refused"))
-    threads.submit(lambda: made.append("started")).result(timeout=30)
+            threads.submit(_Call(lambda: made.append("refused"), answer))
+    started = _Call(lambda: made.append("started"), answer)
+    threads.submit(started)
+    started.as_future().result(timeout=30)
     threads.close()
     assert made == ["started"]
+
+
+class Ends:
+    """A call that blocks until it is told to return, and what becomes of its result."""
+
+    def __init__(self) -> None:
+        self.begun, self.may_return, self.discarded = threading.Event(), threading.Event(), threading.Event()
+        self.in_thread: list[bool] = []
+        self.is_left: list[bool] = []
+        self._loop_thread = threading.get_ident()
+
+    def call(self) -> int:
+        self.begun.set()
+        assert self.may_return.wait(30)
+        return 1
+
+    def discard(self, result: int) -> None:
+        self.in_thread.append(threading.get_ident() != self._loop_thread)
+        self.discarded.set()
+
+    def note_left(self) -> None:
+        self.is_left.append(True)
+
+
+async def test_the_late_result_of_a_cancelled_call_is_discarded_in_its_thread() -> None:
+    returned = asyncio.Event()
+    threads, ends = TaskThreads(on_returned=returned.set), Ends()
+    running = asyncio.create_task(threads.run(ends.call, ends.discard, ends.note_left))
+    await asyncio.to_thread(ends.begun.wait, 30)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert (threads.left, ends.is_left, ends.discarded.is_set()) == (1, [True], False)
+    ends.may_return.set()
+    await asyncio.wait_for(returned.wait(), 30)
+    threads.close()
+    assert (threads.left, ends.in_thread) == (0, [True])
+
+
+async def test_a_cancelled_call_that_has_just_returned_is_discarded_too() -> None:
+    """Its answer is on the way to the event loop."""
+    returned = asyncio.Event()
+    threads, ends = TaskThreads(on_returned=returned.set), Ends()
+    ends.may_return.set()
+    running = asyncio.create_task(threads.run(ends.call, ends.discard, ends.note_left))
+    await asyncio.sleep(0)
+    [call] = threads.all_calls()
+    call.result(timeout=30)  # blocks the loop, which cannot take the answer before
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await asyncio.wait_for(returned.wait(), 30)
+    threads.close()
+    assert (threads.left, len(ends.in_thread)) == (0, 1)
+
+
+async def test_a_call_that_is_cancelled_before_a_thread_begins_it_is_never_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken = threading.Event()
+
+    def wait(self: Any) -> Any:
+        assert taken.wait(30)
+        return make(self)
+
+    make = _Call.make
+    monkeypatch.setattr(_Call, "make", wait)
+    threads, ends = TaskThreads(on_returned=lambda: None), Ends()
+    running = asyncio.create_task(threads.run(ends.call, ends.discard, ends.note_left))
+    await asyncio.sleep(0)
+    [call] = threads.all_calls()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    taken.set()
+    assert await threads.run(lambda: "next", lambda _: None) == "next"
+    threads.close()
+    assert (threads.left, ends.is_left, ends.begun.is_set(), call.done()) == (0, [], False, True)
+
+
+async def test_calls_that_end_together_all_get_their_answers() -> None:
+    threads = TaskThreads(on_returned=lambda: None)
+    answers = await asyncio.gather(
+        *[threads.run(functools.partial(int, number), lambda _: None) for _ in range(50) for number in range(20)]
+    )
+    threads.close()
+    assert answers == [*range(20)] * 50
+
+
+async def test_an_exception_in_a_thread_reaches_the_code_that_waits() -> None:
+    threads = TaskThreads(on_returned=lambda: None)
+    for error in (KeyError("a"), StopIteration("b")):
+        with pytest.raises((KeyError, RuntimeError), match=r"a|b"):
+            await threads.run(functools.partial(raises, error), lambda _: None)
+    threads.close()
+
+
+def raises(error: BaseException) -> None:
+    raise error
 
 
 @pytest.fixture

@@ -382,7 +382,7 @@ class Slots:
         for run, task in self._running.items():
             run.leave()
             task.cancel()
-        return [*self._threads.given_up, *map(_as_future, self._running.values())]
+        return [*self._threads.given_up(), *map(_as_future, self._running.values())]
 
     def calls_in_threads(self) -> list[Future[Any]]:
         """Return the calls that run in threads. Safe in another thread once the event loop has ended."""
