@@ -200,11 +200,20 @@ async def test_pauses_stay_short_during_an_outage_and_its_warning_is_not_repeate
     assert [record.levelname for record in told] == ["WARNING"] + ["DEBUG"] * 6
 
 
-async def test_the_loop_takes_stock_at_the_start_and_after_each_fetch_that_failed() -> None:
+async def test_the_loop_takes_stock_after_each_fetch_that_failed() -> None:
     """The database may have given it jobs all the same."""
     answers, slots = Answers([exceptions.DatabaseUnavailable("Away"), jobs(1, 2)]), Slots(2)
     await run_until_started(make_loop(answers, slots), slots, 2)
-    assert slots.stocks == 2
+    assert slots.stocks == 1
+
+
+async def test_the_loop_takes_its_first_stock_a_while_after_the_first_fetch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new worker holds nothing yet."""
+    monkeypatch.setattr(stock_schedule, "_START_INTERVAL", 0.05)
+    answers, slots = Answers(), Slots(1)
+    async with idle(answers, slots):
+        assert (len(answers.asked) > 0, slots.stocks) == (True, 0)
+        await stocks_taken(slots, 1)
 
 
 async def stocks_taken(slots: Slots, number: int) -> None:
@@ -230,6 +239,7 @@ async def test_the_loop_looks_for_no_jobs_when_only_stock_is_due(monkeypatch: py
 async def test_the_loop_looks_at_each_polling_interval_if_stock_is_due_more_often(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(stock_schedule, "_START_INTERVAL", 0)
     monkeypatch.setattr(stock_schedule, "_STOCK_INTERVAL", 0.005)
     answers, slots = Answers([[], [], [], jobs(1)]), Slots(1)
     await run_until_started(make_loop(answers, slots, polling_interval=0.1), slots, 1)
@@ -317,8 +327,9 @@ async def test_a_doubt_is_settled_before_the_next_fetch() -> None:
         assert (len(answers.asked), slots.stocks) == (fetches + 1, stocks + 1)
 
 
-async def test_a_doubt_that_comes_while_stock_is_taken_is_settled_too() -> None:
+async def test_a_doubt_that_comes_while_stock_is_taken_is_settled_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer that the loop waits for may be older than the doubt."""
+    monkeypatch.setattr(stock_schedule, "_START_INTERVAL", 0)
     answers, slots = Answers(), Slots(1)
 
     async def take_stock_in_doubt() -> None:

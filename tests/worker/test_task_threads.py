@@ -15,15 +15,14 @@ import pytest
 from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.worker.run import job_run, threads
-from procrastinate.worker.run.threads import TaskThreads, _Call, _DaemonThreads
+from procrastinate.worker.run.threads import TaskThreads, _Answers, _Call, _DaemonThreads
 from tests.worker.running import Queue, Workers, until
 
 _EXIT_WITH_A_BUSY_THREAD = """
 import threading
 from procrastinate.worker.run.threads import _Call, _DaemonThreads
 begun = threading.Event()
-call = _Call(lambda: (begun.set(), threading.Event().wait()), None)
-_DaemonThreads(lambda call: None).submit(call)
+_DaemonThreads(None).submit(_Call(None), lambda: (begun.set(), threading.Event().wait()))
 begun.wait()
 """
 
@@ -46,14 +45,14 @@ async def test_a_call_that_no_thread_could_be_started_for_is_not_made_later(monk
         raise RuntimeError("can't start new thread")
 
     answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    threads = _DaemonThreads(lambda call: None)
+    threads = _DaemonThreads(_Answers())
     made: list[str] = []
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError):
-            threads.submit(_Call(lambda: made.append("refused"), answer))
-    started = _Call(lambda: made.append("started"), answer)
-    threads.submit(started)
+            threads.submit(_Call(answer), lambda: made.append("refused"))
+    started = _Call(answer)
+    threads.submit(started, lambda: made.append("started"))
     started.as_future().result(timeout=30)
     threads.close()
     assert made == ["started"]
@@ -116,9 +115,9 @@ async def test_a_call_that_is_cancelled_before_a_thread_begins_it_is_never_made(
 ) -> None:
     taken = threading.Event()
 
-    def wait(self: Any) -> Any:
+    def wait(self: Any, call: Any) -> Any:
         assert taken.wait(30)
-        return make(self)
+        return make(self, call)
 
     make = _Call.make
     monkeypatch.setattr(_Call, "make", wait)

@@ -46,16 +46,13 @@ class _Call(Generic[T]):
 
     Parameters
     ----------
-    call:
-        Must not raise.
     answer:
         Gets the result in the event loop.
     """
 
-    __slots__ = ("_answer", "_call", "_error", "_mutex", "_on_late", "_state", "_value", "_waiting")
+    __slots__ = ("_answer", "_error", "_mutex", "_on_late", "_state", "_value", "_waiting")
 
-    def __init__(self, call: Callable[[], T], answer: asyncio.Future[T]) -> None:
-        self._call = call
+    def __init__(self, answer: asyncio.Future[T]) -> None:
         self._answer = answer
         self._mutex = threading.Lock()
         self._state = _State.WAITING
@@ -66,14 +63,14 @@ class _Call(Generic[T]):
 
     # In the thread
 
-    def make(self) -> bool:
-        """Make the call, and return true, unless it is cancelled."""
+    def make(self, call: Callable[[], T]) -> bool:
+        """Make the call, which must not raise. Return false if it is cancelled, and so never made."""
         with self._mutex:
             if self._state is _State.CANCELLED:
                 return False
             self._state = _State.RUNNING
         try:
-            self._value = self._call()
+            self._value = call()
         except BaseException as error:  # an exception that another thread has raised in this one
             self._error = error
         return True
@@ -167,22 +164,16 @@ class _Answers:
 
 
 class _DaemonThreads:
-    """Reusable threads, started on demand. The interpreter does not wait for them at exit.
+    """Reusable threads, started on demand. The interpreter does not wait for them at exit."""
 
-    Parameters
-    ----------
-    deliver:
-        Called in the thread with each call that has returned and whose answer is waited for.
-    """
-
-    def __init__(self, deliver: Callable[[_Call[Any]], None]) -> None:
-        self._deliver = deliver
-        self._calls: queue.SimpleQueue[_Call[Any] | None] = queue.SimpleQueue()
+    def __init__(self, answers: _Answers) -> None:
+        self._answers = answers
+        self._calls: queue.SimpleQueue[tuple[_Call[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._started = 0
         self._idle = 0
 
-    def submit(self, call: _Call[Any]) -> None:
+    def submit(self, submitted: _Call[T], call: Callable[[], T]) -> None:
         """Make a call in a thread.
 
         Raises
@@ -198,7 +189,7 @@ class _DaemonThreads:
             name = f"procrastinate-task_{self._started}"
             threading.Thread(target=self._serve, name=name, daemon=True).start()
             self._started += 1
-        self._calls.put(call)
+        self._calls.put((submitted, call))
 
     def close(self) -> None:
         """Let each thread end after its call."""
@@ -206,13 +197,15 @@ class _DaemonThreads:
             self._calls.put(None)
 
     def _serve(self) -> None:
-        while (call := self._calls.get()) is not None:
-            is_made = call.make()
+        while (taken := self._calls.get()) is not None:
+            submitted, call = taken
+            is_made = submitted.make(call)
+            del taken, call  # release what the call holds before the code that waits goes on
             with self._lock:
                 self._idle += 1  # first, because the code that waits may submit the next call at once
-            if is_made and call.end():
-                self._deliver(call)
-            del call  # release what the call holds before the next one comes
+            if is_made and submitted.end():
+                self._answers.deliver(submitted)
+            del submitted
 
 
 class TaskThreads:
@@ -229,7 +222,7 @@ class TaskThreads:
 
     def __init__(self, on_returned: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._threads = _DaemonThreads(_Answers().deliver)
+        self._threads = _DaemonThreads(_Answers())
         self._on_returned = on_returned
         self.left = 0
         """Number of left threads: they run, and no code waits for them."""
@@ -268,8 +261,8 @@ class TaskThreads:
             The system refused a thread for several seconds, or until the cancellation. The call never starts.
         """
         answer: asyncio.Future[T] = self._loop.create_future()
-        submitted = _Call(call, answer)
-        await self._submit(submitted)
+        submitted = _Call(answer)
+        await self._submit(submitted, call)
         self._awaited.add(submitted)
         try:
             return await answer
@@ -286,14 +279,14 @@ class TaskThreads:
         """Accept no more calls, and do not wait for running ones."""
         self._threads.close()
 
-    async def _submit(self, call: _Call[Any]) -> None:
+    async def _submit(self, submitted: _Call[T], call: Callable[[], T]) -> None:
         """Submit a call, and retry for some seconds while the system refuses a thread.
 
         The job keeps its slot, so the worker fetches no other.
         """
         for _ in range(_MOST_TRIES):
             try:
-                self._threads.submit(call)
+                self._threads.submit(submitted, call)
                 return
             except RuntimeError as error:
                 message = "The system refuses a thread for a job (%s): next try in %.0f s"
