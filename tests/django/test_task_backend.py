@@ -640,6 +640,33 @@ def test_what_the_module_of_a_task_raises_is_an_error_of_the_run(
         assert record.exc_info is not None
 
 
+_MODULES_FOR_SYNC_CODE = {
+    "reads the database": "from tests.django.shop.models import Order\nOrder.objects.count()",
+    "has a loop of its own": "import asyncio\nasyncio.run(asyncio.sleep(0))",
+}
+
+
+@pytest.mark.parametrize("text", _MODULES_FOR_SYNC_CODE.values(), ids=_MODULES_FOR_SYNC_CODE)
+def test_the_module_of_a_task_is_imported_as_sync_code(module: _Module, text: str) -> None:
+    """The program that enqueues has imported it so. A worker looks for the task in its event loop."""
+    with backend():
+        result = module.load().enqueue()
+        module.write(text)
+        run_worker()
+        result.refresh()
+        assert (result.status, result.return_value) == (SUCCESSFUL, "done")
+
+
+def test_no_connection_is_left_open_by_the_import_of_the_module_of_a_task(module: _Module) -> None:
+    with backend():
+        result = module.load().enqueue()
+        module.write("from django.db import connection\nconnection.ensure_connection()\nlent = connection.connection")
+        run_worker()
+        result.refresh()
+        assert result.status == SUCCESSFUL
+        assert sys.modules[module.name].lent.closed
+
+
 def test_a_task_whose_module_is_mended_runs_at_its_next_attempt(module: _Module) -> None:
     with backend(retry=1):
         result = module.load().enqueue()

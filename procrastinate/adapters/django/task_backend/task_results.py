@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime
 import importlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 from typing import Any
 
 from django.conf import settings as django_settings
+from django.db import connections
 from django.utils import timezone
 
 from procrastinate._text.tracebacks import describe
@@ -37,13 +41,42 @@ def declared_task(name: str) -> Any:
     if not module_path or not is_within_reach(module_path):
         return None
     try:
-        module = importlib.import_module(module_path)
+        module = _import_as_sync_code(module_path)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_path}.".startswith(f"{error.name}."):
             raise
         return None
     declared = getattr(module, attribute, None)
     return declared if isinstance(declared, framework.Task) else None
+
+
+def _import_as_sync_code(module_path: str) -> ModuleType:
+    """Import a module, outside of the event loop of this thread if one runs.
+
+    A web process imports the module in sync code. A worker finds it in its event loop, in which Django's ORM and
+    ``asyncio.run`` refuse to run. So another thread imports it, and this one waits.
+    """
+    if not _is_in_a_loop():
+        return importlib.import_module(module_path)
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        try:
+            imported = thread.submit(_import_and_close_connections, module_path)
+        except RuntimeError:  # the system refuses a thread
+            return importlib.import_module(module_path)
+        return imported.result()
+
+
+def _is_in_a_loop() -> bool:
+    with contextlib.suppress(RuntimeError):
+        return asyncio.get_running_loop() is not None
+    return False
+
+
+def _import_and_close_connections(module_path: str) -> ModuleType:
+    try:
+        return importlib.import_module(module_path)
+    finally:
+        connections.close_all()
 
 
 def new_result(task: Any, job_id: int, alias: str, arguments: dict[str, Any]) -> Any:
