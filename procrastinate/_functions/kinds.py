@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import sys
 from collections.abc import AsyncIterator, Iterator
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
@@ -38,7 +39,8 @@ def check_function(task_name: str, function: Any, *, gets_positional: bool = Tru
     TypeError
         The object is not callable, like a ``classmethod`` in the body of its class. Or it is a generator function or an
         object with a generator function as its ``__call__``, and a job would make the generator without running it.
-        Or it is a ``functools.singledispatch`` function, and its first argument is not given by position.
+        Or it is a ``functools.singledispatch`` function, and its first argument is not given by position. Or it is a
+        class with a method ``run`` or ``__call__``, as Celery has them, and a job would only make an object.
     """
     if not callable(function):
         raise TypeError(
@@ -50,6 +52,12 @@ def check_function(task_name: str, function: Any, *, gets_positional: bool = Tru
             f"Task {task_name} is a generator function, and a job would not run any of its lines: "
             "write a function without yield that loops over the generator"
         )
+    method = _method_to_run(function)
+    if method is not None:
+        raise TypeError(
+            f"Task {task_name} is a class, and a job would make an object without calling its {method}(): "
+            "declare a function, or a method of an object"
+        )
     if not gets_positional and _is_single_dispatch(function):
         raise TypeError(
             f"Task {task_name} is a singledispatch function, which chooses by its first argument by position, and jobs "
@@ -58,7 +66,10 @@ def check_function(task_name: str, function: Any, *, gets_positional: bool = Tru
 
 
 async def settle(task_name: str, value: Any) -> Any:
-    """Return the return value of a task, and await it first if a lambda around an async function returned it.
+    """Return the return value of a task, and wait for it first if it is a coroutine or a future.
+
+    A lambda around an async function returns a coroutine. A task that gives its work to a pool of threads or processes,
+    or to another event loop, may return the future.
 
     Raises
     ------
@@ -68,8 +79,13 @@ async def settle(task_name: str, value: Any) -> Any:
     """
     if value is None:
         return None
-    while inspect.isawaitable(value):
-        value = await value
+    while True:
+        if inspect.isawaitable(value):
+            value = await value
+        elif _is_future_of_a_pool(value):
+            value = await _wait_for(value)
+        else:
+            break
     if isinstance(value, _LAZY):
         raise TypeError(
             f"Task {task_name} has returned {_kind(value)}: no line of it has run, loop over it in the task"
@@ -80,6 +96,28 @@ async def settle(task_name: str, value: Any) -> Any:
                 one.close()  # avoids Python's warning about a coroutine that was never awaited
         raise TypeError(f"Task {task_name} has returned coroutines, and none has run: await them, or asyncio.gather()")
     return value
+
+
+def _is_future_of_a_pool(value: Any) -> bool:
+    futures = sys.modules.get("concurrent.futures")  # without the module there is no such object
+    return futures is not None and isinstance(value, futures.Future)
+
+
+async def _wait_for(future: Any) -> Any:
+    import asyncio  # a program that declares tasks may not need it
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # sync code runs the job, as in a test
+        return future.result()
+    return await asyncio.wrap_future(future)
+
+
+def _method_to_run(function: Any) -> str | None:
+    """Return the name of the method that the author of a class wants to be run."""
+    if not isinstance(function, type):
+        return None
+    return next((name for name in ("run", "__call__") if inspect.isfunction(getattr(function, name, None))), None)
 
 
 def _is_single_dispatch(function: Any) -> bool:

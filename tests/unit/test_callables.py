@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -112,6 +113,37 @@ def test_a_task_that_returns_calls_that_are_not_made_fails(function: Callable[..
 @pytest.mark.parametrize("function", [lambda: [sends()], lambda: (1, sends())], ids=["list", "tuple"])
 def test_a_task_that_returns_a_list_of_coroutines_fails(function: Callable[..., Any]) -> None:
     assert "has returned coroutines, and none has run" in failure_of(function)
+
+
+def test_a_task_that_returns_a_future_ends_as_the_future_does() -> None:
+    """Such as one of a pool of threads, or of a coroutine in another event loop."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        assert failure_of(lambda: pool.submit(int, "no number")).startswith("invalid literal for int()")
+
+
+async def test_a_future_settles_as_its_result() -> None:
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        assert await settle("task", pool.submit(int, "5")) == 5
+
+
+class Runs:
+    def run(self) -> None: ...
+
+
+class Calls:
+    def __call__(self) -> None: ...
+
+
+@pytest.mark.parametrize("function", [Runs, Calls])
+def test_a_class_that_a_job_would_not_run_is_refused_where_it_is_declared(function: type[Any]) -> None:
+    app = App(connector=InMemoryConnector())
+    with pytest.raises(TypeError, match="is a class, and a job would make an object without calling its"):
+        app.task(name="task")(function)
+
+
+def test_a_class_whose_constructor_does_the_work_is_a_task() -> None:
+    app = App(connector=InMemoryConnector())
+    app.task(name="task")(ValueError)
 
 
 class Shop:
