@@ -230,13 +230,20 @@ def translate(error: BaseException) -> exceptions.ConnectorException:
             f"{exceptions.SchemaNotApplied.default_message()} PostgreSQL says: {first_line}"
         )
     if code == UNIQUE_VIOLATION:
-        return exceptions.UniqueViolation(message, constraint_name=constraint_name(error))
+        constraint = constraint_name(error)
+        hint = _WHY_TAKEN if constraint == _KEY_OF_JOBS else ""
+        return exceptions.UniqueViolation(f"{message}{hint}", constraint_name=constraint)
     if _means_unreachable(code) and any(_is_lost_connection(current) for current in _chain(error)):
         return exceptions.DatabaseUnavailable(f"The database cannot be reached: {message}")
     hint = _WHY_STOPPED if code == STATEMENT_TIMEOUT else ""
     return exceptions.ConnectorException(f"Database error: {message}{hint}")
 
 
+_KEY_OF_JOBS = "procrastinate_jobs_pkey"
+_WHY_TAKEN = (
+    ". The sequence of the ids is behind them, as after a copy of the tables without sequences: `procrastinate doctor` "
+    "shows the statement that sets it"
+)
 _WHY_STOPPED = (
     ". A time limit has stopped it, unless an administrator has. The database may be busy, or another session may have "
     "locked a table"

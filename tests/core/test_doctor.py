@@ -13,7 +13,8 @@ from procrastinate import core
 from procrastinate.alembic.revisions import known_revisions
 from procrastinate.core import missing_rights
 from procrastinate.core.doctor import Diagnosis, DoctorLimits, Severity, diagnose
-from procrastinate.core.doctor.schema_facts import TRIGGERS
+from procrastinate.core.doctor.schema_facts import TRIGGERS, list_sequences_behind
+from procrastinate.core.errors import translate
 
 EXPECTED = {"no-worker", "autovacuum-off", "commits-not-kept"}
 """The findings of a fresh database on the server of the tests."""
@@ -186,6 +187,36 @@ def test_the_rights_that_a_worker_needs_are_known_for_each_table(engine: sa.Engi
     assert named | {*missing_rights.NEEDED_BY_SOME} == {*core.tables.metadata.tables} - {
         "procrastinate_alembic_version"
     }
+
+
+def test_a_sequence_that_a_copy_of_the_rows_left_behind(engine: sa.Engine, connection: sa.Connection) -> None:
+    """Logical replication copies rows and not sequences, so each defer after a switch to the copy would fail."""
+    connection.exec_driver_sql("SET session_replication_role = replica")
+    columns = "(id, queue_name, task_name) OVERRIDING SYSTEM VALUE"
+    connection.exec_driver_sql(f"INSERT INTO procrastinate_jobs {columns} VALUES (1, 'q', 't'), (2, 'q', 't')")  # noqa: S608
+    connection.exec_driver_sql("RESET session_replication_role")
+    with pytest.raises(sa.exc.IntegrityError) as refused:
+        defer(connection)
+    assert "`procrastinate doctor` shows the statement" in str(translate(refused.value))
+    (finding,) = [one for one in examine(engine).findings if one.code == "sequence-behind"]
+    assert finding.subject == "procrastinate_jobs"
+    connection.exec_driver_sql(finding.advice)
+    assert defer(connection) == 3
+    assert "sequence-behind" not in found(engine)
+
+
+def test_a_role_that_may_not_read_a_sequence_is_told_nothing_of_it(
+    engine: sa.Engine, connection: sa.Connection
+) -> None:
+    connection.exec_driver_sql("CREATE ROLE reader_of_no_sequence")
+    try:
+        connection.exec_driver_sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader_of_no_sequence")
+        connection.exec_driver_sql("SET ROLE reader_of_no_sequence")
+        assert list_sequences_behind(connection) == []
+    finally:
+        connection.exec_driver_sql("RESET ROLE")
+        connection.exec_driver_sql("DROP OWNED BY reader_of_no_sequence")
+        connection.exec_driver_sql("DROP ROLE reader_of_no_sequence")
 
 
 def test_row_level_security_that_applies_to_this_role(engine: sa.Engine, connection: sa.Connection) -> None:

@@ -175,6 +175,19 @@ def _our_indexes() -> set[tuple[str, str]]:
     return {(table.name, str(index.name)) for table in metadata.sorted_tables for index in table.indexes} | {*uniques}
 
 
+def sequences(patient: Patient) -> Iterator[Finding]:
+    """Does each sequence lie ahead of the ids that it has to draw."""
+    for table in schema_facts.list_sequences_behind(patient.connection):
+        yield Finding(
+            code="sequence-behind",
+            severity=Severity.FAULT,
+            subject=table,
+            text=f"The table {table} has ids that its sequence has not drawn, as after logical replication or another "
+            "copy without sequences. New rows with such an id are refused as duplicates, or lost",
+            advice=f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT max(id) FROM {table}))",  # noqa: S608
+        )
+
+
 def rights(patient: Patient) -> Iterator[Finding]:
     """May this role do what a worker does."""
     grants = list_missing_grants(patient.connection)
@@ -201,4 +214,4 @@ def row_security(patient: Patient) -> Iterator[Finding]:
         )
 
 
-CHECKS = (revision, columns, triggers, foreign_triggers, indexes, rights, row_security)
+CHECKS = (revision, columns, triggers, foreign_triggers, indexes, sequences, rights, row_security)

@@ -76,6 +76,22 @@ _OTHER_SCHEMAS = (
 )
 
 
+def _is_behind(table: sa.Table) -> sa.Select[Any]:
+    """Ask whether the table has an id that its sequence has not drawn. A role without a right sees no sequence."""
+    sequence = sa.func.pg_get_serial_sequence(table.name, "id")
+    drawn = sa.func.pg_sequence_last_value(sa.cast(sequence, postgresql.REGCLASS), type_=sa.BigInteger())
+    return sa.select(
+        sa.literal(table.name).label("name"),
+        sa.case(
+            (
+                sa.func.has_sequence_privilege(sequence, "USAGE, SELECT", type_=sa.Boolean()),
+                sa.func.coalesce(sa.func.max(table.c.id), 0) > sa.func.coalesce(drawn, 0),
+            ),
+            else_=sa.false(),
+        ).label("is_behind"),
+    )
+
+
 def read_columns(connection: sa.Connection) -> dict[str, set[str]]:
     """Return the columns of each table of ours that statements on this connection find."""
     found: dict[str, set[str]] = {}
@@ -92,6 +108,15 @@ def read_triggers(connection: sa.Connection) -> dict[tuple[str, str], bool]:
 def list_filtered_tables(connection: sa.Connection) -> list[str]:
     """Return the names of our tables whose row-level security applies to this role."""
     return list(connection.execute(_FILTERED, _NAMES).scalars())
+
+
+def list_sequences_behind(connection: sa.Connection) -> list[str]:
+    """Return the tables of ours with an id that their sequence has not drawn. A table that is missing has none."""
+    columns = read_columns(connection)
+    numbered = [table for table in metadata.sorted_tables if "id" in table.c and table.c.id.identity is not None]
+    questions = [_is_behind(table) for table in numbered if "id" in columns.get(table.name, ())]
+    rows = connection.execute(sa.union_all(*questions)) if questions else ()
+    return sorted(row.name for row in rows if row.is_behind)
 
 
 def has_trigger_of_3x(connection: sa.Connection) -> bool:
