@@ -130,6 +130,39 @@ except ImproperlyConfigured as error:
     assert "'procrastinate.adapters.django'" in printed
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("verbose_name = 'Jobs'", "Jobs"),
+        ("name = 'site_apps'", "write name = 'procrastinate.contrib.django'"),
+        ("label = 'jobs'", "write name = 'procrastinate.contrib.django'"),
+    ],
+)
+def test_a_configuration_of_the_project_keeps_the_name_under_which_django_finds_the_tables(
+    tmp_path: pathlib.Path, body: str, said: str
+) -> None:
+    (tmp_path / "site_apps.py").write_text(
+        "from procrastinate.contrib.django.apps import ProcrastinateConfig\n"
+        f"class Jobs(ProcrastinateConfig):\n    {body}\n"
+    )
+    printed = _run(
+        """
+import sys
+sys.path.insert(0, given["FOLDER"])
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
+try:
+    django.setup()
+    print(apps.get_app_config("procrastinate").verbose_name)
+except ImproperlyConfigured as error:
+    print(error)
+""",
+        FOLDER=str(tmp_path),
+        INSTALLED_APPS=["site_apps.Jobs", *_FOR_MODELS],
+    )
+    assert said in printed
+
+
 def test_the_admin_is_registered_under_both_names() -> None:
     for name in ("procrastinate.contrib.django", "procrastinate.adapters.django"):
         printed = _run(

@@ -19,26 +19,36 @@ from procrastinate.adapters.django.task_lookup import TaskLookup
 logger = get_logger(__name__)
 
 
+_LABEL = "procrastinate"
+_NAMES = ("procrastinate.contrib.django", "procrastinate.adapters.django")
+
+
 class ProcrastinateConfig(AppConfig):
     """Binds the project's app when Django is ready, and imports the tasks of the installed apps.
 
     Raises
     ------
     ImproperlyConfigured
-        ``INSTALLED_APPS`` lists Procrastinate under two names.
+        ``INSTALLED_APPS`` lists Procrastinate under two names, or a subclass with a name or label of its own, under
+        which Django finds neither models nor migrations.
     """
 
     name = "procrastinate.adapters.django"
-    label = "procrastinate"
+    label = _LABEL
     verbose_name = "Procrastinate"
     default_auto_field = "django.db.models.BigAutoField"
 
     def __init__(self, app_name: str, app_module: Any) -> None:
-        other = apps.app_configs.get(self.label)
+        other = apps.app_configs.get(_LABEL)
         if isinstance(other, ProcrastinateConfig):
             raise ImproperlyConfigured(
                 f"INSTALLED_APPS lists Procrastinate twice, as {other.name!r} and as {app_name!r}: "
                 "keep only 'procrastinate.contrib.django'"
+            )
+        if app_name not in _NAMES or self.label != _LABEL:
+            raise ImproperlyConfigured(
+                f"{type(self).__name__} has the name {app_name!r} and the label {self.label!r}, under which Django "
+                f"finds no tables of the queue: write name = {_NAMES[0]!r}, and no label"
             )
         super().__init__(app_name, app_module)
 

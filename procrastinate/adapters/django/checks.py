@@ -41,6 +41,13 @@ def _is_optional_text(value: Any) -> bool:
     return value is None or _is_text(value)
 
 
+def _is_optional_module(value: Any) -> bool:
+    """Return true for a name that a module can have. A file, or nothing, would leave each app without tasks."""
+    if value is None:
+        return True
+    return _is_text(value) and not value.endswith(".py") and all(part.isidentifier() for part in value.split("."))
+
+
 def _is_list_of_text(value: Any) -> bool:
     return isinstance(value, Sequence) and not _is_text(value) and all(_is_text(item) for item in value)
 
@@ -70,7 +77,7 @@ def _is_mapping(value: Any) -> bool:
 
 
 _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "AUTODISCOVER_MODULE_NAME": (_is_optional_text, "the name of a module, or None"),
+    "AUTODISCOVER_MODULE_NAME": (_is_optional_module, "the name of a module, or None"),
     "AUTODISCOVER_EXCLUDE": (_is_list_of_text, "a list of names of installed apps"),
     "IMPORT_PATHS": (_is_list_of_text, "a list of dotted paths"),
     "DATABASE_ALIAS": (_is_text, "a key of DATABASES"),
