@@ -9,7 +9,7 @@ import pytest
 from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.worker.run import unknown_tasks
-from tests.worker.running import Queue, Workers, until
+from tests.worker.running import Queue, Workers, connector_for, until
 
 
 async def test_a_job_of_an_unknown_task_waits_for_a_worker_that_knows_it(
@@ -70,6 +70,26 @@ async def test_an_unknown_task_fails_its_jobs_once_the_time_is_over(
     await until(lambda: queue.status(job_id) == Status.FAILED)
     (error,) = (await app.job_manager.get_result_async(job_id)).errors
     assert "TaskNotFound" in error.exception_class
+
+
+async def test_a_release_that_is_rolled_back_and_comes_again_loses_no_job(
+    app: App, workers: Workers, queue: Queue, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old worker has seen the task for the first time longer ago than its jobs may wait."""
+    monkeypatch.setattr(unknown_tasks, "_SHORTEST_PAUSE", 0.05)
+    now = [0.0]
+    newer = App(connector=connector_for(database_url))
+    newer.task(name="new")(lambda: None)
+    old = await workers.listening(queue)
+    old.worker.unknown_tasks = unknown_tasks.UnknownTasks(3600, lambda: now[0])
+    async with newer.open_async():
+        for _ in range(2):
+            job_id = await app.configure_task("new").defer_async()
+            await until(lambda job_id=job_id: queue.row(job_id)["scheduled_at"] is not None)
+            canary = workers.start(newer)
+            await queue.succeeded(job_id)
+            await canary.stopped()
+            now[0] += 86400
 
 
 async def test_a_job_to_be_aborted_ends_when_it_is_left(

@@ -265,7 +265,7 @@ class JobRun:
 
     def _without_task(self, error: exceptions.TaskNotFound) -> RunResult:
         """Leave the job to a worker that knows the task, up to a time limit. After that the job fails."""
-        leave = self._worker.unknown_tasks.meet(self.job.task_name)
+        leave = self._worker.unknown_tasks.meet(self.job.task_name, self.job.id or 0)
         if leave is None:
             self._log(logging.ERROR, "task_not_found", "The task of job %s was not found: %s", self.job.task_name)
             return RunResult(exception=error)

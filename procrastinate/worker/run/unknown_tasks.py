@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 _SHORTEST_PAUSE = 5.0
 _LONGEST_PAUSE = 300.0
+_SILENCE = 2 * _LONGEST_PAUSE
+"""Seconds without a job of a name after which a newer job begins another occasion."""
 _MOST_NAMES = 1000
 """Maximum number of remembered names.
 
@@ -24,11 +26,28 @@ class Leave:
     pause:
         Seconds until the job may start there.
     is_first:
-        True the first time that the worker meets the name.
+        True for the first job of an occasion.
     """
 
     pause: float
     is_first: bool
+
+
+@dataclasses.dataclass
+class _Occasion:
+    """The time in which jobs of one unknown name come.
+
+    Attributes
+    ----------
+    since, last:
+        When the first of them came, and the last one.
+    newest:
+        The largest id of a job until now.
+    """
+
+    since: float
+    last: float
+    newest: int
 
 
 class UnknownTasks:
@@ -38,7 +57,9 @@ class UnknownTasks:
     worker of the new release soon gets the job, and the workers of the old release do not spin.
 
     The time counts from the first job of that name in this worker, and not for each job. So nothing needs storage, and
-    a misspelt name costs the wait once.
+    a misspelt name costs the wait once. The time starts again with a newer job after ten minutes without any: a release
+    that is rolled back and comes again later finds the same old workers. An older job does not start it again. In a
+    large fleet it seldom comes to the same worker, and would never fail.
 
     Parameters
     ----------
@@ -51,15 +72,26 @@ class UnknownTasks:
     def __init__(self, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._timeout = timeout
         self._clock = clock
-        self._first_met: dict[str, float] = {}
+        self._occasions: dict[str, _Occasion] = {}
 
-    def meet(self, task_name: str) -> Leave | None:
+    def meet(self, task_name: str, job_id: int) -> Leave | None:
         """Return how long a job of that name waits, or ``None`` if it fails."""
         now = self._clock()
-        is_first = task_name not in self._first_met
-        if is_first and len(self._first_met) >= _MOST_NAMES:
-            return None
-        unknown_for = now - self._first_met.setdefault(task_name, now)
+        occasion = self._occasions.get(task_name)
+        is_first = occasion is None or (now - occasion.last > _SILENCE and job_id > occasion.newest)
+        if occasion is None or is_first:
+            if occasion is None and not self._has_room(now):
+                return None
+            occasion = self._occasions[task_name] = _Occasion(since=now, last=now, newest=job_id)
+        occasion.last, occasion.newest = now, max(occasion.newest, job_id)
+        unknown_for = now - occasion.since
         if unknown_for >= self._timeout:
             return None
         return Leave(pause=min(max(unknown_for, _SHORTEST_PAUSE), _LONGEST_PAUSE), is_first=is_first)
+
+    def _has_room(self, now: float) -> bool:
+        """Return true if another name can be remembered, if need be in the place of those that no longer come."""
+        if len(self._occasions) >= _MOST_NAMES:
+            oldest = now - self._timeout - _SILENCE
+            self._occasions = {name: one for name, one in self._occasions.items() if one.last > oldest}
+        return len(self._occasions) < _MOST_NAMES
