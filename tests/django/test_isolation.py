@@ -6,8 +6,10 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.core.cache import cache, caches
@@ -19,6 +21,7 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.job_context import JobContext
 from procrastinate.tasks import Task
+from tests.database import libpq_url
 from tests.django.shop.models import Order
 
 pytestmark = pytest.mark.usefixtures("project")
@@ -460,3 +463,27 @@ def _open_sessions() -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
         return int(cursor.fetchone()[0])
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_thread_of_a_job_connects_again_after_its_connection_was_cut(
+    declare: Declare, project_url: str, is_async: bool, max_age: int
+) -> None:
+    """A thread that belongs to no job, such as one of `asyncio.to_thread`."""
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(libpq_url(project_url), autocommit=True) as server:
+
+        async def count() -> None:
+            await asyncio.get_running_loop().run_in_executor(pool, Order.objects.count)
+
+        def cut() -> None:
+            pid = connection.connection.info.backend_pid
+            server.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+        task = declare(count if is_async else lambda: pool.submit(Order.objects.count).result())
+        for after in (lambda: pool.submit(cut).result(), lambda: None, lambda: None):
+            task.defer()
+            _run_worker()
+            after()
+        pool.submit(lambda: connection.close()).result()
+    statuses = ProcrastinateJob.objects.order_by("id").values_list("status", flat=True)
+    assert list(statuses) == ["succeeded", "failed", "succeeded"]

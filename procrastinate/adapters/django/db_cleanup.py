@@ -13,6 +13,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from procrastinate.adapters.django.context_locals import adopt_locals
 from procrastinate.adapters.django.forked_jobs import forget_caches, initialise, job_may_fork
 from procrastinate.adapters.django.job_threads import JobThreads
+from procrastinate.adapters.django.stray_connections import claim_thread, tidy_strays
 from procrastinate.job_context import JobContext
 
 _OF_THE_SESSION = ("connection", "autocommit", "close_at", "health_check_enabled")
@@ -24,6 +25,7 @@ _threads_by_worker: weakref.WeakKeyDictionary[Any, JobThreads] = weakref.WeakKey
 def close_db_connections(call_next: Callable[[], Any], context: JobContext, worker: Any) -> Any:
     """Give a sync task, in its thread, usable connections in the state in which a new thread finds them."""
     adopt_locals()
+    tidy_strays()
     forget_caches()  # otherwise the end of one job would close a cache that the program used before for all jobs
     _before_job()
     with job_may_fork():
@@ -35,6 +37,7 @@ def close_db_connections(call_next: Callable[[], Any], context: JobContext, work
 
 async def close_db_connections_async(call_next: Callable[[], Awaitable[Any]], context: JobContext, worker: Any) -> Any:
     """Give an async task's ORM calls such connections too, in a thread that no other job uses during the run."""
+    tidy_strays()
     forget_caches()
     if worker not in _threads_by_worker:
         _threads_by_worker[worker] = JobThreads(_before_job, _after_job, _tidy_shared)
@@ -51,6 +54,7 @@ async def close_idle_connections() -> None:
 
 def _before_job() -> None:
     """Close connections that have become too old or broken since the last job."""
+    claim_thread()
     db.close_old_connections()
 
 
