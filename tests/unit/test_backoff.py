@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 
 import pytest
@@ -26,3 +27,15 @@ def test_waits_differ_so_that_workers_do_not_come_back_together() -> None:
     first = [backoff.Backoff().next_wait() for _ in range(20)]
     assert all(0.05 <= wait <= 0.1 for wait in first)
     assert len(set(first)) > 1
+
+
+def test_the_waits_of_an_outage_grow_less() -> None:
+    waits = backoff.Backoff()
+    assert max(waits.next_wait(is_outage=True) for _ in range(20)) <= backoff.LONGEST_IN_OUTAGE
+
+
+def test_an_error_that_comes_again_and_again_is_a_warning_now_and_then() -> None:
+    repeats = backoff.Repeats()
+    same, other = ValueError("same"), ValueError("other")
+    levels = [repeats.level(error, now) for error, now in ((same, 0.0), (same, 5.0), (other, 6.0), (other, 16.0))]
+    assert levels == [logging.WARNING, logging.DEBUG, logging.WARNING, logging.WARNING]

@@ -16,7 +16,7 @@ from procrastinate import core, exceptions
 from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from procrastinate.app import App
 from procrastinate.core import Status
-from procrastinate.worker import worker_run
+from procrastinate.worker import backoff, worker_run
 from procrastinate.worker.run import outcome_delays
 from tests import database
 from tests.worker.running import Queue, Workers, happens, until
@@ -171,6 +171,46 @@ async def test_jobs_that_end_while_the_database_is_away_are_recorded_when_it_is_
     await until(queue.is_listening)
     await queue.succeeded(await task.defer_async())
     assert not running.task.done()
+
+
+@pytest.mark.parametrize(
+    ("action", "service"),
+    [("record_outcomes_error", None), ("side_task_failed", "deferrer")],
+    ids=["outcomes", "ticks"],
+)
+async def test_the_pauses_of_an_outage_stay_short(
+    app: App,
+    workers: Workers,
+    queue: Queue,
+    database_url: str,
+    databases: database.Databases,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    action: str,
+    service: str | None,
+) -> None:
+    """Twelve attempts whose pauses grow to ten seconds take longer than the test may."""
+    monkeypatch.setattr(backoff, "LONGEST_IN_OUTAGE", 0.1, raising=False)
+    caplog.set_level(logging.DEBUG, "procrastinate.worker")
+    started, release = asyncio.Event(), asyncio.Event()
+
+    @app.periodic(cron="* * * * * *")
+    @app.task
+    async def task(timestamp: int) -> None:
+        started.set()
+        await release.wait()
+
+    def failures() -> int:
+        records = (vars(record) for record in caplog.records)
+        return sum(one.get("action") == action and one.get("side_task") == service for one in records)
+
+    job_id = await task.defer_async(timestamp=0)
+    await workers.listening(queue)
+    await happens(started)
+    with outage(databases, database_url, queue):
+        release.set()
+        await until(lambda: failures() >= 12)
+    await queue.succeeded(job_id)
 
 
 async def test_a_worker_that_is_stopped_during_an_outage_waits_to_record_outcomes(

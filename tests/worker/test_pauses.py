@@ -46,8 +46,8 @@ async def _pauses(manager: CutConnection, monkeypatch: pytest.MonkeyPatch) -> li
     taken: list[float] = []
     next_wait = Backoff.next_wait
 
-    def note(self: Backoff) -> float:
-        taken.append(next_wait(self))
+    def note(self: Backoff, **options: Any) -> float:
+        taken.append(next_wait(self, **options))
         return taken[-1]
 
     monkeypatch.setattr(Backoff, "next_wait", note)

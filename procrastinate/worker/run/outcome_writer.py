@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from procrastinate.core.errors import is_invalid_value, is_passing, is_refused_for_now
+from procrastinate.exceptions import DatabaseUnavailable
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 from procrastinate.run_observers import ObservedRun
-from procrastinate.worker.backoff import Backoff
+from procrastinate.worker.backoff import Backoff, Repeats
 from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.loop_task import LoopTask
 from procrastinate.worker.run.observed_ends import ObservedEnds
@@ -59,6 +60,7 @@ class OutcomeWriter:
         self._loop_task = LoopTask(contextvars.copy_context())
         self._pending: deque[Outcome] = deque()
         self._delays = Delays(logger)
+        self._repeats = Repeats()
         self._unrecorded: dict[Run, Outcome] = {}
         self.observed_ends = ObservedEnds()
         self._arrived = asyncio.Event()
@@ -228,7 +230,7 @@ class OutcomeWriter:
                 self._log_not_yet(batch, error)
                 if not is_refused:
                     self.observed_ends.note_failed_write(batch)
-                await asyncio.sleep(backoff.next_wait())
+                await asyncio.sleep(backoff.next_wait(is_outage=isinstance(error, DatabaseUnavailable)))
 
     async def _write_along(self, batch: Sequence[Outcome]) -> bool:
         """Write a batch and fetch in one round trip, if the batch hands over a lock or a slot.
@@ -249,7 +251,9 @@ class OutcomeWriter:
 
     def _log_not_yet(self, batch: list[Outcome], error: Exception) -> None:
         message, extra = "Cannot record the outcomes of %d jobs yet: %s", {"action": "record_outcomes_error"}
-        self._log(logging.WARNING, message, len(batch), error, extra=extra)
+        is_outage = isinstance(error, DatabaseUnavailable)
+        level = self._repeats.level(error, self._loop_task.loop.time()) if is_outage else logging.WARNING
+        self._log(level, message, len(batch), error, extra=extra)
 
     async def _write_apart(self, batch: list[Outcome], error: Exception, settle: _Settle) -> None:
         """Split a batch that contains a refused outcome, which must neither delay nor lose the others."""

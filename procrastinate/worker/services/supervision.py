@@ -9,10 +9,13 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 
 from procrastinate import exceptions
-from procrastinate.worker.backoff import Backoff
+from procrastinate.worker.backoff import Backoff, Repeats
 from procrastinate.worker.processes.exits import ends_task
 
 Service = Callable[[], Awaitable[None]]
+
+_PROMPT = {"deferrer", "listener"}
+"""Services whose pauses stay short in an outage, because jobs would start late after it."""
 
 
 async def supervise(name: str, service: Service, logger: logging.Logger, backoff: Backoff) -> None:
@@ -24,6 +27,7 @@ async def supervise(name: str, service: Service, logger: logging.Logger, backoff
         Gives the pauses. The service may reset it after a success.
     """
     loop = asyncio.get_running_loop()
+    repeats = Repeats()
     while True:
         started = loop.time()
         try:
@@ -33,9 +37,11 @@ async def supervise(name: str, service: Service, logger: logging.Logger, backoff
                 raise
             if loop.time() - started > 60:
                 backoff.reset()
-            wait = backoff.next_wait()
+            is_outage = isinstance(error, exceptions.DatabaseUnavailable)
+            wait = backoff.next_wait(is_outage=is_outage and name in _PROMPT)
             with contextlib.suppress(BaseException):  # a failing log handler must not end a service
-                logger.warning(
+                logger.log(
+                    repeats.level(error, loop.time()) if is_outage else logging.WARNING,
                     "The %s failed and restarts in %.1f s: %s",
                     name,
                     wait,
