@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import unicodedata
 from collections.abc import Sequence
 
 from procrastinate.app import App
@@ -215,9 +217,20 @@ def _queues(value: str) -> list[str] | None:
     names = [name.strip() for name in value.split(",") if name.strip()]
     if not names:  # running all queues would be a surprise
         raise WrongValue(f"{value!r} has commas but no name: is a variable not set? For all queues, leave it empty")
+    if _is_json_list(value):
+        raise WrongValue(f"{value!r} is JSON: write the names with commas between them, without brackets and quotes")
     for name in names:
         check_unquoted(name)
+        if {unicodedata.category(name[0]), unicodedata.category(name[-1])} & {"Cf", "Cc"}:
+            raise WrongValue(f"{name!a} begins or ends with a character that cannot be seen: remove it")
     return names
+
+
+def _is_json_list(value: str) -> bool:
+    try:
+        return isinstance(json.loads(value), list)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _at_least_one(value: str) -> int:

@@ -196,6 +196,30 @@ def test_queues_that_no_task_can_have_are_refused(capsys: pytest.CaptureFixture[
     assert "quotes" in (said := capsys.readouterr().err) or "has commas but no name" in said
 
 
+@pytest.mark.parametrize(
+    ("queues", "message"),
+    [
+        ('["mail", "sms"]', "is JSON: write the names with commas"),
+        ("\ufeffmail,sms", "'\\ufeffmail' begins or ends with a character that cannot be seen"),
+        ("mail,sms\u200b", "'sms\\u200b' begins or ends with a character that cannot be seen"),
+    ],
+    ids=["JSON", "byte order mark", "space without width"],
+)
+def test_queues_as_another_program_writes_them_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], queues: str, message: str
+) -> None:
+    monkeypatch.setenv("PROCRASTINATE_WORKER_QUEUES", queues)
+    with pytest.raises(SystemExit):
+        _worker_options()
+    assert message in capsys.readouterr().err
+
+
+def test_queues_in_other_scripts_and_in_brackets_are_names() -> None:
+    assert _worker_options("--queues=[mail],\N{WOMAN}\u200d\N{PERSONAL COMPUTER}") == {
+        "queues": ["[mail]", "\N{WOMAN}\u200d\N{PERSONAL COMPUTER}"]
+    }
+
+
 def test_an_option_with_names_may_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROCRASTINATE_WORKER_QUEUES", "other")
     assert _worker_options("-q", "a", "-q", "b,c", "--queues=a") == {"queues": ["a", "b", "c"]}
