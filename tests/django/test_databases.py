@@ -229,6 +229,20 @@ def test_loaddata_adds_no_history_whichever_rows_come_first(
     assert contents(filled_url) == before
 
 
+@pytest.mark.parametrize("fixture_format", ["json", "jsonl", "xml"])
+def test_a_fixture_keeps_large_floats(project_url: str, tmp_path: pathlib.Path, fixture_format: str) -> None:
+    fixture = tmp_path / f"queue.{fixture_format}"
+    with using_database(project_url):
+        app.configure_task("floats").defer(large=1e16, whole=10**16)
+        dump(fixture, format=fixture_format)
+        with psycopg.connect(libpq_url(project_url)) as connection:
+            connection.execute("TRUNCATE procrastinate_jobs")
+        call_command("loaddata", str(fixture), verbosity=0)
+        arguments = ProcrastinateJob.objects.get().args
+    assert isinstance(arguments["large"], float)
+    assert isinstance(arguments["whole"], int)
+
+
 def test_loaddata_brings_what_decides_when_jobs_run(
     project_url: str, databases: Databases, tmp_path: pathlib.Path
 ) -> None:

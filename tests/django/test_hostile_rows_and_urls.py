@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
+from django.db.models import F, Value
 from django.test import Client
 
 from procrastinate.contrib.django import app
@@ -203,6 +204,9 @@ def test_an_unknown_word_finds_no_job_and_excludes_none() -> None:
     assert not jobs.filter(status__range=("a", "z")).exists()
     assert jobs.filter(status__in=["running", "todo"]).get().pk == job_id
     assert jobs.exclude(status="running").get().pk == job_id
+    assert not jobs.filter(status=Value("running")).exists()
+    assert jobs.filter(status__in=[Value("running"), Value("todo"), "doing"]).get().pk == job_id
+    assert jobs.filter(status__in=[F("status"), "doing"]).get().pk == job_id
     assert not ProcrastinateEvent.objects.filter(type="running").exists()
     assert not ProcrastinateEvent.objects.filter(job__status="running").exists()
 

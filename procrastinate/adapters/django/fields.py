@@ -7,11 +7,14 @@ numbers of 131,072 digits, JSON of any depth. One such row must not break a quer
 from __future__ import annotations
 
 import enum
+import json
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import EmptyResultSet
 from django.db import models
 from django.db.models import lookups
+
+from procrastinate._checks.json_numbers import keep_floats
 
 if TYPE_CHECKING:
     _CharField = models.CharField[Any, Any]
@@ -46,6 +49,11 @@ class WordField(_OrdinaryInMigrations, _CharField):
         return super().get_prep_value(value.value if isinstance(value, enum.Enum) else value)
 
 
+def _unwrapped(given: Any) -> Any:
+    """Return the word that ``Value()`` holds, or what is given."""
+    return given.value if isinstance(given, models.Value) else given
+
+
 class _KnownWordsOnly:
     """A comparison that matches no row if the enum type does not have the given word."""
 
@@ -54,7 +62,7 @@ class _KnownWordsOnly:
 
     def as_sql(self, compiler: Any, connection: Any) -> Any:
         """Return SQL, or raise ``EmptyResultSet`` so that Django skips the query."""
-        words = self.rhs if isinstance(self.rhs, (list, tuple)) else [self.rhs]
+        words = map(_unwrapped, self.rhs if isinstance(self.rhs, (list, tuple)) else [self.rhs])
         if any(isinstance(word, str) and not self.lhs.output_field.knows(word) for word in words):
             raise EmptyResultSet
         return super().as_sql(compiler, connection)  # type: ignore[misc]
@@ -74,8 +82,10 @@ for _lookup in (
 @WordField.register_lookup
 class _WordIn(lookups.In):
     def get_prep_lookup(self) -> Any:
+        if self.rhs_is_direct_value():
+            self.rhs = list(map(_unwrapped, self.rhs))
         words = super().get_prep_lookup()
-        if not self.rhs_is_direct_value():
+        if not isinstance(words, list):  # a query, or expressions
             return words
         knows = self.lhs.output_field.knows
         return [word for word in words if not isinstance(word, str) or knows(word)]
@@ -98,10 +108,28 @@ class UnreadableJSON(str):
     __slots__ = ()
 
 
+class _KeepFloats(json.JSONEncoder):
+    def encode(self, o: Any) -> str:
+        return keep_floats(super().encode(o))
+
+
 class AnyJSONField(_OrdinaryInMigrations, models.JSONField):
-    """A JSON field that returns :class:`UnreadableJSON` for a value that Python rejects."""
+    """A JSON field that returns :class:`UnreadableJSON` for a value that Python rejects.
+
+    It writes floats as the queue does, because ``loaddata`` writes through this field.
+    """
 
     ordinary_path = "django.db.models.JSONField"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.encoder = _KeepFloats
+
+    def deconstruct(self) -> Any:
+        """Return the arguments without the encoder, which no migration needs."""
+        name, path, args, kwargs = super().deconstruct()
+        del kwargs["encoder"]
+        return name, path, args, kwargs
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
         """Return the value, or its text if Python rejects it."""
