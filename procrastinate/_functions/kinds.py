@@ -23,7 +23,7 @@ async def _async_context() -> AsyncIterator[None]:
 
 _LAZY = (GeneratorType, AsyncGeneratorType, map, filter, zip, type(_context()), type(_async_context()))
 """An iterator of another kind may be a file or a cursor, and hold no call."""
-_COLLECTIONS = (list, tuple, set)
+_COLLECTIONS = (list, tuple, set, frozenset, dict)
 
 
 def is_async_callable(function: Any) -> bool:
@@ -75,7 +75,7 @@ async def settle(task_name: str, value: Any) -> Any:
     ------
     TypeError
         The value holds calls that have not run: a generator, ``map()``, a context manager that a function under
-        ``@contextlib.contextmanager`` returns, or a list with coroutines.
+        ``@contextlib.contextmanager`` returns, or a list or dict with coroutines.
     """
     if value is None:
         return None
@@ -90,8 +90,8 @@ async def settle(task_name: str, value: Any) -> Any:
         raise TypeError(
             f"Task {task_name} has returned {_kind(value)}: no line of it has run, loop over it in the task"
         )
-    if type(value) in _COLLECTIONS and any(inspect.iscoroutine(one) for one in value):
-        for one in value:
+    if type(value) in _COLLECTIONS and any(inspect.iscoroutine(one) for one in _elements(value)):
+        for one in _elements(value):
             if inspect.iscoroutine(one):
                 one.close()  # avoids Python's warning about a coroutine that was never awaited
         raise TypeError(f"Task {task_name} has returned coroutines, and none has run: await them, or asyncio.gather()")
@@ -118,6 +118,10 @@ def _method_to_run(function: Any) -> str | None:
     if not isinstance(function, type):
         return None
     return next((name for name in ("run", "__call__") if inspect.isfunction(getattr(function, name, None))), None)
+
+
+def _elements(collection: Any) -> Any:
+    return collection.values() if isinstance(collection, dict) else collection
 
 
 def _is_single_dispatch(function: Any) -> bool:

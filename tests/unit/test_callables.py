@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -110,7 +111,15 @@ def test_a_task_that_returns_calls_that_are_not_made_fails(function: Callable[..
     assert "no line of it has run" in failure_of(function)
 
 
-@pytest.mark.parametrize("function", [lambda: [sends()], lambda: (1, sends())], ids=["list", "tuple"])
+UNAWAITED = {
+    "list": lambda: [sends()],
+    "tuple": lambda: (1, sends()),
+    "frozenset": lambda: frozenset([sends()]),
+    "dict": lambda: {"sent": sends()},
+}
+
+
+@pytest.mark.parametrize("function", UNAWAITED.values(), ids=UNAWAITED)
 def test_a_task_that_returns_a_list_of_coroutines_fails(function: Callable[..., Any]) -> None:
     assert "has returned coroutines, and none has run" in failure_of(function)
 
@@ -180,6 +189,19 @@ def test_a_coroutine_that_a_task_returns_is_awaited(is_async: bool) -> None:
         task.defer()
         jobs.run()
     assert ran == [1]
+
+
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
+def test_a_job_ends_with_the_call_that_its_task_has_submitted_to_an_executor(is_async: bool) -> None:
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+
+        def submit() -> Any:
+            return executor.submit(int, "no number")
+
+        async def submit_async() -> Any:
+            return submit()
+
+        assert "invalid literal for int()" in failure_of(submit_async if is_async else submit)
 
 
 async def test_a_value_settles_as_itself() -> None:
