@@ -393,19 +393,20 @@ class PeriodicDeferrer:
             job = deferrer.make_new_job(timestamp=timestamp)
             unique_key = deferrer.make_unique_key(job) if isinstance(deferrer, UniqueDeferrer) else None
         manager = self.job_manager or deferrer.job_manager
-        keep_for = self.max_delay + KEEP_TICKS_FOR
         tick = periodic_task.periodic_id, timestamp
-        for_hooks = periodic_task.describe_tick(timestamp)
+        options: dict[str, Any] = {
+            "on_conflict": deferrer.unique.on_conflict
+            if isinstance(deferrer, UniqueDeferrer)
+            else deferrer.on_conflict,
+            "keep_for": self.max_delay + KEEP_TICKS_FOR,
+            "tick": periodic_task.describe_tick(timestamp),
+            "former_names": task.aliases,
+        }
         try:
             if isinstance(deferrer, UniqueDeferrer):
-                on_conflict = deferrer.unique.on_conflict
-                job_id = await manager.defer_unique_periodic_job(
-                    job, unique_key, *tick, on_conflict=on_conflict, keep_for=keep_for, tick=for_hooks
-                )
+                job_id = await manager.defer_unique_periodic_job(job, unique_key, *tick, **options)
             else:
-                job_id = await manager.defer_periodic_job(
-                    job, *tick, on_conflict=deferrer.on_conflict, keep_for=keep_for, tick=for_hooks
-                )
+                job_id = await manager.defer_periodic_job(job, *tick, **options)
         except exceptions.AlreadyEnqueued as error:
             logger.debug(
                 "Skipping periodic task %s: %s",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -133,6 +133,38 @@ _POINT_TICK = (
 )
 
 
+_FORMER_NAME = sa.bindparam("former_name", type_=sa.Text())
+
+
+def _is_renamed() -> sa.ColumnElement[bool]:
+    """Return the condition "the schedule has ticks under the former name, and has had its new one for a short time"."""
+    before, since = periodic_defers.alias("before"), periodic_defers.alias("since")
+    has_former = sa.exists().where(before.c.task_name == _FORMER_NAME, before.c.periodic_id == _PERIODIC_ID)
+    is_settled = sa.exists().where(_of_schedule(since), since.c.defer_timestamp < _oldest_kept())
+    return sa.and_(has_former, sa.not_(is_settled))
+
+
+_IS_RENAMED = sa.select(_is_renamed().label("is_renamed"))
+
+
+def _claim_under(
+    connection: sa.Connection, former_names: Sequence[str], schedule: dict[str, Any]
+) -> tuple[bool, list[int]]:
+    """Claim a tick under former names of the task, so that workers of an older release do not defer it.
+
+    Return whether all of these claims succeeded, and the numbers in the rows of the claims.
+    """
+    claimed: list[int] = []
+    for name in former_names:
+        if not connection.execute(_IS_RENAMED, schedule | {"former_name": name}).scalar_one():
+            continue
+        claim = connection.execute(_CLAIM_TICK, schedule | {"task_name": name}).scalar_one_or_none()
+        if claim is None:
+            return False, claimed
+        claimed.append(claim)
+    return True, claimed
+
+
 _HAS_TICK = plain(
     sa.select(
         sa.exists().where(_of_schedule(periodic_defers), periodic_defers.c.defer_timestamp == _TICK).label("has_tick")
@@ -156,6 +188,7 @@ def defer_tick(
     replace: bool = False,
     keep_for: float = KEEP_TICKS_FOR,
     briefly: bool = False,
+    former_names: Sequence[str] = (),
 ) -> TickOutcome:
     """Defer the job of one cron tick, once across all workers.
 
@@ -176,18 +209,24 @@ def defer_tick(
     briefly:
         Wait at most half a second for a queueing lock that an open transaction has taken, then raise a lock timeout
         (:func:`~procrastinate.core.errors.is_lock_timeout`).
+    former_names:
+        Other names of the task. The tick is not deferred if it was deferred under one of them.
     """
     if briefly:
         wait_briefly(connection)
+    schedule: dict[str, Any] = {"task_name": job.task_name, "periodic_id": periodic_id}
+    schedule |= {"defer_timestamp": defer_timestamp, "keep_for": keep_for}
+    is_free, claims = _claim_under(connection, former_names, schedule)
+    if not is_free:
+        return TickOutcome(job_id=None)
     extent = extent_of(job)
-    parameters = {name: getattr(job, name) for name in values_of(extent=extent)}
-    parameters |= {"periodic_id": periodic_id, "defer_timestamp": defer_timestamp, "keep_for": keep_for}
+    parameters = {name: getattr(job, name) for name in values_of(extent=extent)} | schedule
     row = connection.execute(_DEFER_TICK[replace, extent], parameters).one_or_none()
     if row is None:
         return TickOutcome(job_id=None)
     claimed_id, job_id = row
-    if job_id != claimed_id:
-        connection.execute(_POINT_TICK, {"claimed": claimed_id, "waiting": job_id})
+    for claim in claims if job_id == claimed_id else [claimed_id, *claims]:
+        connection.execute(_POINT_TICK, {"claimed": claim, "waiting": job_id})
     return TickOutcome(job_id=job_id, queueing_lock_taken=job_id is None)
 
 
@@ -201,6 +240,7 @@ def defer_unique_tick(
     defer_timestamp: int,
     keep_for: float = KEEP_TICKS_FOR,
     briefly: bool = False,
+    former_names: Sequence[str] = (),
 ) -> TickOutcome:
     """Defer the job of one cron tick as :func:`defer_tick` does, if its unique key is free.
 
@@ -209,13 +249,18 @@ def defer_unique_tick(
     """
     if briefly:
         wait_briefly(connection)
-    parameters = {"task_name": job.job.task_name, "periodic_id": periodic_id, "defer_timestamp": defer_timestamp}
-    claimed_id = connection.execute(_CLAIM_TICK, parameters | {"keep_for": keep_for}).scalar_one_or_none()
+    schedule: dict[str, Any] = {"task_name": job.job.task_name, "periodic_id": periodic_id}
+    schedule |= {"defer_timestamp": defer_timestamp, "keep_for": keep_for}
+    is_free, claims = _claim_under(connection, former_names, schedule)
+    if not is_free:
+        return TickOutcome(job_id=None)
+    claimed_id = connection.execute(_CLAIM_TICK, schedule).scalar_one_or_none()
     if claimed_id is None:
         return TickOutcome(job_id=None)
     deferred = defer_unique_jobs(connection, [job], on_conflict=on_conflict)
     if deferred.taken is not None:
         return TickOutcome(job_id=None, taken=deferred.taken)
     (job_id,) = deferred.ids
-    connection.execute(_POINT_TICK, {"claimed": claimed_id, "waiting": job_id})
+    for claim in [claimed_id, *claims]:
+        connection.execute(_POINT_TICK, {"claimed": claim, "waiting": job_id})
     return TickOutcome(job_id=job_id)

@@ -128,6 +128,7 @@ class JobDefers(OperationCalls):
         on_conflict: OnConflict = "raise",
         keep_for: float = KEEP_TICKS_FOR,
         tick: Tick | None = None,
+        former_names: Sequence[str] = (),
     ) -> int | None:
         """Defer the job of one cron tick, unless another worker has deferred it.
 
@@ -142,6 +143,8 @@ class JobDefers(OperationCalls):
             can no longer be deferred.
         tick:
             The same for the hooks of the app.
+        former_names:
+            Other names of the task. A tick that was deferred under one of them is not deferred again.
 
         Returns
         -------
@@ -174,6 +177,7 @@ class JobDefers(OperationCalls):
                 replace=on_conflict == "replace",
                 keep_for=keep_for,
                 briefly=True,
+                former_names=former_names,
             )
             defer.job_ids = [] if outcome.job_id is None else [outcome.job_id]
             defer.is_late = outcome.is_late

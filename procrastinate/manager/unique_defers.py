@@ -116,6 +116,7 @@ class UniqueDefers(OperationCalls):
         on_conflict: OnConflict = "raise",
         keep_for: float = KEEP_TICKS_FOR,
         tick: Tick | None = None,
+        former_names: Sequence[str] = (),
     ) -> int | None:
         """Defer the job of one cron tick, unless another worker has deferred it or another job holds its key.
 
@@ -139,6 +140,7 @@ class UniqueDefers(OperationCalls):
                 defer_timestamp=defer_timestamp,
                 keep_for=keep_for,
                 briefly=True,
+                former_names=former_names,
             )
             defer.job_ids = [] if outcome.job_id is None else [outcome.job_id]
             defer.is_late = outcome.is_late

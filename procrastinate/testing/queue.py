@@ -152,12 +152,14 @@ def defer_tick(
     replace: bool = False,
     keep_for: float = KEEP_TICKS_FOR,
     briefly: bool = False,
+    former_names: Sequence[str] = (),
 ) -> TickOutcome:
-    tick = job.task_name, periodic_id, defer_timestamp
-    if not begin_tick(tables, tick, keep_for):
+    ticks = begin_ticks(tables, (job.task_name, periodic_id, defer_timestamp), keep_for, former_names)
+    if not ticks:
         return TickOutcome(job_id=None)
     job_id = _defer_or_replace(tables, job) if replace else defer_job(tables, job)
-    record_tick(tables, tick, job_id)
+    for tick in ticks:
+        record_tick(tables, tick, job_id)
     return TickOutcome(job_id=job_id, queueing_lock_taken=job_id is None)
 
 
@@ -181,6 +183,19 @@ def begin_tick(tables: Tables, tick: Tick, keep_for: float) -> bool:
     for old in sorted(one for one in ticks if one[2] < oldest_kept)[:-1][:100]:
         del tables.tick_jobs[old]
     return True
+
+
+def begin_ticks(tables: Tables, tick: Tick, keep_for: float, former_names: Sequence[str]) -> list[Tick]:
+    """Return the tick, and the same tick under former names of a task that was renamed lately. Begin each of them.
+
+    Return an empty list if one of them was deferred or is too old.
+    """
+    oldest_kept = math.ceil(tables.now.timestamp() - keep_for)
+    schedules = {one[:2] for one in tables.tick_jobs}
+    is_settled = any(one[:2] == tick[:2] and one[2] < oldest_kept for one in tables.tick_jobs)
+    former = [] if is_settled else [(name, *tick[1:]) for name in former_names if (name, tick[1]) in schedules]
+    ticks = [*former, tick]
+    return ticks if all(begin_tick(tables, one, keep_for) for one in ticks) else []
 
 
 def record_tick(tables: Tables, tick: Tick, job_id: int | None) -> None:

@@ -14,7 +14,7 @@ from procrastinate.core import KeySweep, TakenKey, TickOutcome, UniqueDefer, Uni
 from procrastinate.core.defaults import KEEP_TICKS_FOR
 from procrastinate.core.unique_keys import given_twice, in_order, one_for_each_key
 from procrastinate.testing.implementations import Implementations
-from procrastinate.testing.queue import begin_tick, overwrite, record_tick
+from procrastinate.testing.queue import begin_ticks, overwrite, record_tick
 from procrastinate.testing.rows import NOT_ENDED, TODO, UniqueRow
 from procrastinate.testing.tables import Tables
 from procrastinate.types import OnConflict
@@ -110,13 +110,15 @@ def defer_unique_tick(
     defer_timestamp: int,
     keep_for: float = KEEP_TICKS_FOR,
     briefly: bool = False,
+    former_names: Sequence[str] = (),
 ) -> TickOutcome:
-    tick = job.job.task_name, periodic_id, defer_timestamp
-    if not begin_tick(tables, tick, keep_for):
+    ticks = begin_ticks(tables, (job.job.task_name, periodic_id, defer_timestamp), keep_for, former_names)
+    if not ticks:
         return TickOutcome(job_id=None)
     deferred = defer_unique_job(tables, job, on_conflict=on_conflict)
     job_id = deferred.ids[0] if deferred.ids else None
-    record_tick(tables, tick, job_id)
+    for tick in ticks:
+        record_tick(tables, tick, job_id)
     return TickOutcome(job_id=job_id, taken=deferred.taken)
 
 

@@ -7,6 +7,7 @@ import json
 import random
 import string
 import time
+from typing import Any
 
 import pytest
 
@@ -176,6 +177,48 @@ def test_ticks_differ_by_task_and_id_and_time(run: Run) -> None:
         for task, periodic_id, timestamp in (("a", "", 1), ("b", "", 1), ("a", "x", 1), ("a", "", 2))
     ]
     assert all(outcome.job_id is not None for outcome in outcomes)
+
+
+def defer_renamed(run: Run, name: str, former: str, timestamp: int, **options: Any) -> int | None:
+    """Defer a tick of a task that had another name, and return its job."""
+    job = new_job(task_name=name)
+    tick = {"periodic_id": "id", "defer_timestamp": timestamp, "former_names": [former], **options}
+    return run(core.defer_tick, job, **tick).job_id
+
+
+def test_a_tick_that_was_deferred_under_a_former_name_is_not_deferred_again(run: Run) -> None:
+    now = int(time.time())
+    run(core.defer_tick, new_job(task_name="old"), periodic_id="id", defer_timestamp=now)
+    assert defer_renamed(run, "new", "old", now) is None
+    assert defer_renamed(run, "new", "old", now + 60) is not None
+    assert count(run) == 2
+
+
+def test_a_program_that_knows_the_former_name_only_does_not_defer_the_tick_again(run: Run) -> None:
+    """Workers of both releases run during a rolling deploy."""
+    now = int(time.time())
+    run(core.defer_tick, new_job(task_name="old"), periodic_id="id", defer_timestamp=now - 60)
+    job_id = defer_renamed(run, "new", "old", now)
+    again = run(core.defer_tick, new_job(task_name="old"), periodic_id="id", defer_timestamp=now)
+    assert job_id is not None
+    assert again == TickOutcome(job_id=None)
+    assert [tick for tick in run(list_tick_jobs) if tick == job_id] == [job_id, job_id]
+
+
+def test_a_former_name_is_no_longer_looked_at_some_time_after_the_change(run: Run) -> None:
+    now = int(time.time())
+    run(core.defer_tick, new_job(task_name="old"), periodic_id="id", defer_timestamp=now - 1000)
+    assert defer_renamed(run, "new", "old", now - 900, keep_for=600) is not None
+    rows = len(run(list_tick_jobs))
+    assert defer_renamed(run, "new", "old", now, keep_for=600) is not None
+    assert len(run(list_tick_jobs)) == rows + 1
+
+
+def test_a_former_name_without_ticks_and_another_schedule_do_not_matter(run: Run) -> None:
+    run(core.defer_tick, new_job(task_name="old"), periodic_id="another", defer_timestamp=100)
+    assert defer_renamed(run, "new", "old", 100) is not None
+    assert defer_renamed(run, "newer", "never", 100) is not None
+    assert len(run(list_tick_jobs)) == 3
 
 
 def defer_ticks(run: Run, *timestamps: int, keep_for: float, periodic_id: str = "id") -> list[bool]:

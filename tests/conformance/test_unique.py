@@ -186,6 +186,18 @@ def test_a_tick_whose_key_is_taken_counts_as_deferred(run: Run) -> None:
     assert skipped == core.TickOutcome(job_id=first.job_id)
 
 
+def test_a_unique_tick_that_was_deferred_under_a_former_name_is_not_deferred_again(run: Run) -> None:
+    tick: dict[str, Any] = {"periodic_id": "", "on_conflict": "raise"}
+    run(core.defer_unique_tick, unique_job("old", task_name="old"), defer_timestamp=1, **tick)
+    renamed = unique_job("new", task_name="new")
+    late = run(core.defer_unique_tick, renamed, defer_timestamp=1, former_names=["old"], **tick)
+    assert late == core.TickOutcome(job_id=None)
+    next_one = run(core.defer_unique_tick, renamed, defer_timestamp=2, former_names=["old"], **tick)
+    assert next_one.job_id is not None
+    of_old = run(core.defer_unique_tick, unique_job("old", task_name="old"), defer_timestamp=2, **tick)
+    assert of_old == core.TickOutcome(job_id=None)
+
+
 @pytest.mark.needs_database(reason="it reads the table of ticks")
 def test_a_tick_has_the_job_that_holds_its_key(run: Run) -> None:
     waiting = defer(run, unique_job())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from procrastinate.defer_hooks import Defer
 from procrastinate.periodic import PeriodicDeferrer
 from procrastinate.unique import Unique
 from tests.database import new_job
-from tests.worker.running import Queue, Workers, until
+from tests.worker.running import Queue, Workers, connector_for, until
 from tests.worker.test_refused_rows import refuse
 
 EVERY_SECOND = "* * * * * *"
@@ -86,6 +87,25 @@ async def test_a_tick_is_not_deferred_again_after_a_restart_even_when_its_job_is
         await running.stopped()
     hours = queue.sql("SELECT count(DISTINCT defer_timestamp) FROM procrastinate_periodic_defers")
     assert ticks(queue) == hours
+
+
+@pytest.mark.parametrize("key", [None, Unique()], ids=["plain", "unique"])
+async def test_a_renamed_task_does_not_run_its_last_tick_again(
+    app: App, workers: Workers, queue: Queue, database_url: str, key: Unique | None
+) -> None:
+    ran: list[str] = []
+    renamed = App(connector=connector_for(database_url))
+    for one, name, aliases in ((app, "old", []), (renamed, "new", ["old"])):
+        task: Any = one.task(name=name, aliases=aliases, unique=key)(lambda timestamp, name=name: ran.append(name))
+        one.periodic(cron="0 0 1 * *")(task)
+        one.periodic_defaults = {"max_delay": 10**9}
+    workers.start(app)
+    await until(lambda: queue.statuses() == {"succeeded": 1})
+    async with renamed.open_async():
+        deferrer = PeriodicDeferrer(renamed.periodic_registry, max_delay=10**9)
+        await deferrer.defer_jobs(deferrer.get_previous_tasks(time.time()))
+    assert queue.statuses() == {"succeeded": 1}
+    assert ran == ["old"]
 
 
 async def test_a_tick_whose_queueing_lock_is_taken_is_left_out(app: App, workers: Workers, queue: Queue) -> None:
