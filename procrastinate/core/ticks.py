@@ -144,7 +144,23 @@ def _is_renamed() -> sa.ColumnElement[bool]:
     return sa.and_(has_former, sa.not_(is_settled))
 
 
+def _adopt_tick() -> Insert:
+    """Record under the present name a tick that was deferred under the former one, so that it can be explained."""
+    former = periodic_defers.alias("former")
+    of_former = former.c.task_name == _FORMER_NAME, former.c.periodic_id == _PERIODIC_ID
+    columns = (_TASK_NAME, former.c.periodic_id, former.c.defer_timestamp, former.c.job_id)
+    return (
+        insert(periodic_defers)
+        .from_select(
+            ["task_name", "periodic_id", "defer_timestamp", "job_id"],
+            sa.select(*columns).where(*of_former, former.c.defer_timestamp == _TICK),
+        )
+        .on_conflict_do_nothing(constraint="procrastinate_periodic_defers_unique")
+    )
+
+
 _IS_RENAMED = sa.select(_is_renamed().label("is_renamed"))
+_ADOPT_TICK = _adopt_tick()
 
 
 def _claim_under(
@@ -160,6 +176,7 @@ def _claim_under(
             continue
         claim = connection.execute(_CLAIM_TICK, schedule | {"task_name": name}).scalar_one_or_none()
         if claim is None:
+            connection.execute(_ADOPT_TICK, schedule | {"former_name": name})
             return False, claimed
         claimed.append(claim)
     return True, claimed

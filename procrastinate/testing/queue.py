@@ -194,8 +194,12 @@ def begin_ticks(tables: Tables, tick: Tick, keep_for: float, former_names: Seque
     schedules = {one[:2] for one in tables.tick_jobs}
     is_settled = any(one[:2] == tick[:2] and one[2] < oldest_kept for one in tables.tick_jobs)
     former = [] if is_settled else [(name, *tick[1:]) for name in former_names if (name, tick[1]) in schedules]
-    ticks = [*former, tick]
-    return ticks if all(begin_tick(tables, one, keep_for) for one in ticks) else []
+    for one in former:
+        if not begin_tick(tables, one, keep_for):
+            if one in tables.tick_jobs:
+                record_tick(tables, tick, tables.tick_jobs[one])
+            return []
+    return [*former, tick] if begin_tick(tables, tick, keep_for) else []
 
 
 def record_tick(tables: Tables, tick: Tick, job_id: int | None) -> None:

@@ -188,8 +188,9 @@ def defer_renamed(run: Run, name: str, former: str, timestamp: int, **options: A
 
 def test_a_tick_that_was_deferred_under_a_former_name_is_not_deferred_again(run: Run) -> None:
     now = int(time.time())
-    run(core.defer_tick, new_job(task_name="old"), periodic_id="id", defer_timestamp=now)
+    first = run(core.defer_tick, new_job(task_name="old"), periodic_id="id", defer_timestamp=now)
     assert defer_renamed(run, "new", "old", now) is None
+    assert run(list_tick_jobs) == [first.job_id] * 2, "the tick is known under both names"
     assert defer_renamed(run, "new", "old", now + 60) is not None
     assert count(run) == 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from typing import Any
 
 import pytest
@@ -188,13 +189,14 @@ def test_a_tick_whose_key_is_taken_counts_as_deferred(run: Run) -> None:
 
 def test_a_unique_tick_that_was_deferred_under_a_former_name_is_not_deferred_again(run: Run) -> None:
     tick: dict[str, Any] = {"periodic_id": "", "on_conflict": "raise"}
-    run(core.defer_unique_tick, unique_job("old", task_name="old"), defer_timestamp=1, **tick)
+    now = int(time.time())
+    run(core.defer_unique_tick, unique_job("old", task_name="old"), defer_timestamp=now - 60, **tick)
     renamed = unique_job("new", task_name="new")
-    late = run(core.defer_unique_tick, renamed, defer_timestamp=1, former_names=["old"], **tick)
+    late = run(core.defer_unique_tick, renamed, defer_timestamp=now - 60, former_names=["old"], **tick)
     assert late == core.TickOutcome(job_id=None)
-    next_one = run(core.defer_unique_tick, renamed, defer_timestamp=2, former_names=["old"], **tick)
+    next_one = run(core.defer_unique_tick, renamed, defer_timestamp=now, former_names=["old"], **tick)
     assert next_one.job_id is not None
-    of_old = run(core.defer_unique_tick, unique_job("old", task_name="old"), defer_timestamp=2, **tick)
+    of_old = run(core.defer_unique_tick, unique_job("old", task_name="old"), defer_timestamp=now, **tick)
     assert of_old == core.TickOutcome(job_id=None)
 
 
