@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from procrastinate import core, exceptions
@@ -15,6 +18,7 @@ from procrastinate.jobs import DeleteJobCondition
 from procrastinate.manager import JobManager
 from procrastinate.retry import RetryDecision
 from procrastinate.worker.fetch.noticeboard import Noticeboard
+from procrastinate.worker.run import pending_outcomes
 from procrastinate.worker.run.outcome import Outcome
 from procrastinate.worker.run.outcome_writer import OutcomeWriter
 from tests import database
@@ -71,3 +75,75 @@ async def test_a_batch_that_is_written_again_forgets_no_later_run_of_a_job_that_
     assert queue.statuses() == {"succeeded": 2}
     recording.cancel()
     await connector.close_async()
+
+
+class CountsWrites(WorkerConnector):
+    """The number of outcomes in each write."""
+
+    def __init__(self, database_url: str) -> None:
+        super().__init__(database.libpq_url(database_url))
+        self.batches: list[int] = []
+
+    async def run_async(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
+        if operation is core.finish_jobs:
+            self.batches.append(len(args[0]))
+        return await super().run_async(operation, *args, **kwargs)
+
+
+@contextlib.asynccontextmanager
+async def recording(database_url: str, job: core.NewJob, number: int) -> AsyncIterator[tuple[OutcomeWriter, Any, Any]]:
+    """A running writer, fetched jobs, and the sizes of its writes so far."""
+    connector = CountsWrites(database_url)
+    await connector.open_async()
+    manager = JobManager(connector)
+    worker_id = await manager.register_worker()
+    writer = OutcomeWriter(manager, DeleteJobCondition.NEVER, logging.getLogger(), Noticeboard(worker_id))
+    await connector.run_async(core.defer_jobs, [job] * number)
+    await manager.promote_jobs()
+    fetched = await manager.fetch_jobs(None, worker_id, number)
+    running = asyncio.create_task(writer.run())
+    try:
+        yield writer, fetched, connector.batches
+    finally:
+        await writer.flush()
+        running.cancel()
+        await connector.close_async()
+
+
+async def test_outcomes_that_come_fast_are_written_together(
+    engine: sa.Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pending_outcomes, "_GATHERING", 0.5)
+    monkeypatch.setattr(pending_outcomes, "_FAST_PACE", 5.0)
+    async with recording(database_url, database.new_job(), 9) as (writer, fetched, batches):
+        for job in fetched[:5]:
+            writer.add(Outcome(job=job, status=Status.SUCCEEDED))
+        await until(lambda: batches == [5] and writer.is_idle)
+        for job in fetched[5:]:
+            writer.add(Outcome(job=job, status=Status.SUCCEEDED))
+            await asyncio.sleep(0.01)
+        await writer.flush()
+        assert batches == [5, 4]
+
+
+async def test_an_outcome_that_comes_alone_is_written_at_once(
+    engine: sa.Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pending_outcomes, "_GATHERING", 3600)
+    async with recording(database_url, database.new_job(), 4) as (writer, fetched, batches):
+        for job in fetched:
+            writer.add(Outcome(job=job, status=Status.SUCCEEDED))
+            await writer.flush()
+        assert batches == [1, 1, 1, 1]
+
+
+async def test_an_outcome_that_hands_over_a_lock_is_written_at_once(
+    engine: sa.Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pending_outcomes, "_GATHERING", 3600)
+    monkeypatch.setattr(pending_outcomes, "_FAST_PACE", 3600)
+    async with recording(database_url, database.new_job(lock="a"), 1) as (writer, [locked], batches):
+        writer._pending.note_written(3)
+        writer.add(Outcome(job=locked, status=Status.SUCCEEDED))
+        await writer.flush()
+        assert batches == [1]

@@ -7,7 +7,6 @@ import contextlib
 import contextvars
 import functools
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -22,12 +21,12 @@ from procrastinate.worker.loop_task import LoopTask
 from procrastinate.worker.run.observed_ends import ObservedEnds
 from procrastinate.worker.run.outcome import Outcome, Run, run_of
 from procrastinate.worker.run.outcome_delays import Delays
+from procrastinate.worker.run.pending_outcomes import PendingOutcomes
 from procrastinate.worker.run.recorder import Recorder, Written
 
 if TYPE_CHECKING:
     from procrastinate.jobs import DeleteJobCondition
 
-_LARGEST_BATCH = 1000
 _BATCH_TRIES = 3
 """Tries of a whole batch that the database refuses for now. A deadlock is over by then."""
 
@@ -58,12 +57,11 @@ class OutcomeWriter:
         self._logger = logger
         self._board = board
         self._loop_task = LoopTask(contextvars.copy_context())
-        self._pending: deque[Outcome] = deque()
+        self._pending = PendingOutcomes()
         self._delays = Delays(logger)
         self._repeats = Repeats()
         self._unrecorded: dict[Run, Outcome] = {}
         self.observed_ends = ObservedEnds()
-        self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self.on_settle: Callable[[float, int], None] | None = None
@@ -98,8 +96,7 @@ class OutcomeWriter:
         self._add_again(outcome)
 
     def _add_again(self, outcome: Outcome) -> None:
-        self._pending.append(outcome)
-        self._arrived.set()
+        self._pending.add([outcome])
 
     def _add_later(self, outcome: Outcome, pause: float) -> None:
         """Retry the outcome after a pause, alone or together with newer outcomes."""
@@ -112,29 +109,25 @@ class OutcomeWriter:
     async def run(self) -> None:
         """Write batch after batch, until cancelled."""
         while True:
-            await self._arrived.wait()
-            self._arrived.clear()
+            await self._pending.arrive()
             while self._pending:
+                await self._pending.gather()
                 batch = self._take()
                 try:
                     has_fetched = await self._write_along(batch)
                     if not has_fetched:
                         await self._write_until_done(batch)
                 except BaseException:
-                    self._pending.extend(batch)  # the next batch skips outcomes that are written already
-                    self._arrived.set()
+                    self._pending.add(batch)  # the next batch skips outcomes that are written already
                     raise
+                self._pending.note_written(len(batch))
                 self._post(batch, has_fetched=has_fetched)
                 del batch  # its exceptions and results would stay in memory until the next one
             self._look_whether_idle()
 
     def _take(self) -> list[Outcome]:
         """Take a batch of pending outcomes without the withdrawn ones. Callable from any thread."""
-        batch: list[Outcome] = []
-        with contextlib.suppress(IndexError):  # the other thread may take the last one
-            while len(batch) < _LARGEST_BATCH:
-                batch.append(self._pending.popleft())
-        return [outcome for outcome in batch if self.find(outcome.job) is outcome.job]
+        return [outcome for outcome in self._pending.take() if self.find(outcome.job) is outcome.job]
 
     def _look_whether_idle(self) -> None:
         if all(self._delays.is_given_up(run) for run in self._unrecorded):
