@@ -14,7 +14,7 @@ _LARGE_BATCH = 50
 _GATHERING = 0.002
 """Seconds that outcomes wait for others, while many come."""
 _FAST_BATCH, _FAST_PACE = 3, 0.005
-"""Many come if a write had so many outcomes, and the next one follows within so many seconds."""
+"""Many come if a write had this number of outcomes, and the next one follows within this number of seconds."""
 
 
 class PendingOutcomes:
