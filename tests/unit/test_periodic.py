@@ -8,6 +8,7 @@ import datetime
 import logging
 import re
 import zoneinfo
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -51,6 +52,7 @@ class TickManager(JobManager):
         on_conflict: OnConflict = "raise",
         keep_for: float = 0.0,
         tick: Tick | None = None,
+        former_names: Sequence[str] = (),
     ) -> int | None:
         self.kept_for.add(keep_for)
         if job.task_name in self.raises:
