@@ -30,8 +30,8 @@ def run_workers(apps: Iterable[App], *, slots: int, **options: Unpack[WorkerOpti
         The number of jobs that run at the same time, over all databases. If several databases have jobs, each gets an
         equal share.
     options:
-        The options of :class:`~procrastinate.worker.Worker`. They override the ``worker_defaults`` of each app. The
-        number of jobs of one database is limited by its ``concurrency``, if it has one.
+        The options of :class:`~procrastinate.worker.Worker`. They override the ``worker_defaults`` of each app.
+        ``concurrency``, if given, limits the jobs that run at the same time for one database.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def run_workers(apps: Iterable[App], *, slots: int, **options: Unpack[WorkerOpti
         ``slots`` is no count, there is no app, an app is named twice, or an option is invalid.
     ExceptionGroup
         Workers have ended with errors, and all others have ended, too. With ``wait=False``, a database that cannot be
-        reached is such an error, and the jobs of all others have run. Otherwise such a database is tried again.
+        reached is such an error, and the jobs of the other databases have run. Otherwise its worker tries again.
     """
     exits.run(_run_opened(_distinct(apps), slots, options))
 

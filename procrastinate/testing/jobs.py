@@ -221,7 +221,7 @@ class Jobs:
     # Looking
 
     def deferred(self, task: AnyTask | None = None, fields: JobFields = _NO_FIELDS, /, **arguments: Any) -> list[Job]:
-        """Return the deferred jobs by id, whatever their status.
+        """Return the deferred jobs, ordered by id, whatever their status.
 
         Parameters
         ----------
@@ -229,7 +229,7 @@ class Jobs:
             Return only jobs of this task, given as the task (also a ``django.tasks`` task) or by name.
         fields:
             Return only jobs with these values of ``queue``, ``lock``, ``queueing_lock``, ``priority``,
-            ``scheduled_at``, ``scheduled_in`` (a timedelta from now, within ten seconds), ``status``, ``attempts``.
+            ``scheduled_at``, ``scheduled_in`` (a timedelta from now, to within ten seconds), ``status``, ``attempts``.
         arguments:
             Return only jobs with these arguments, whatever other arguments they have. Values are compared as stored, so
             a tuple equals a list. Arguments of a ``django.tasks`` task are matched by name, even if passed by position.
@@ -259,7 +259,7 @@ class Jobs:
     def assert_not_deferred(
         self, task: AnyTask | None = None, fields: JobFields = _NO_FIELDS, /, **arguments: Any
     ) -> None:
-        """Assert that no matching job was deferred. Without a task no job may be. Arguments as for :meth:`deferred`."""
+        """Assert that no matching job was deferred. Without a task, any counts. Arguments as for :meth:`deferred`."""
         _require_none(self._pattern(task, fields, arguments), self.app.job_manager.list_jobs())
 
     async def assert_not_deferred_async(

@@ -54,7 +54,7 @@ class RunAtDefer:
         self.stop()
 
     def deferred(self, connection: Any | None) -> None:
-        """Run due jobs, for sync code. Jobs deferred by a job run after it."""
+        """Run due jobs, for sync code. Jobs that a job defers run after it."""
         if is_running.get():
             return
         if connection is not None:

@@ -41,7 +41,7 @@ R = TypeVar("R")
 
 
 class Worker:
-    """Runs jobs. ``app.run_worker(...)`` makes one of these options and runs it once.
+    """Runs jobs. ``app.run_worker(...)`` makes a worker with these options and runs it once.
 
     Each option is also an attribute (``worker_name`` for ``name``), which may be set before the run.
 
@@ -68,17 +68,17 @@ class Worker:
     install_signal_handlers:
         If true, it stops gracefully at SIGINT and SIGTERM.
     update_heartbeat_interval, stalled_worker_timeout:
-        Seconds between two heartbeats, and seconds without one after which other workers count it as dead.
+        Seconds between two heartbeats, and seconds without one after which other workers count this one as dead.
     max_rescues:
         A job that was rescued this many times fails instead of running again.
     max_jobs:
-        Number of jobs after whose start it stops gracefully, retries included. A supervisor then starts a fresh
+        It stops gracefully after it has started this many jobs, retries included. A supervisor then starts a fresh
         process. ``None`` means no limit.
     prefetch:
-        If true, it fetches more jobs than can start at once while jobs take milliseconds: as many as end within 20 ms.
-        They are ``doing``. Those that have not started after 100 ms, or when the worker stops, are released.
+        If true, and while jobs take milliseconds, it fetches more jobs than can start at once: as many as end within
+        20 ms. They are ``doing``. Any that have not started after 100 ms, or when the worker stops, are released.
     task_middleware, worker_middleware:
-        Functions around each task, of the same kind (sync or async), and async functions around each job.
+        Functions around each task, sync or async as the task is, and async functions around each job.
     store_errors:
         If true, a job keeps the exception that ended an attempt: class, message, and traceback without the values of
         variables. ``app.job_manager.get_result(job_id).errors`` and the admin show it.
@@ -90,8 +90,8 @@ class Worker:
         while it finishes its last jobs.
     unknown_task_timeout:
         Seconds for which jobs of a task that this worker does not know wait for a worker that does, as in a rolling
-        deploy. The time begins with the first such job of the name in this worker. Then they fail. With 0 they fail at
-        once.
+        deploy. The time begins with the first job of that task in this worker. After it the jobs fail. With 0 they fail
+        at once.
     """
 
     worker_name = Option("name")
@@ -177,7 +177,7 @@ class Worker:
         self.own_context = OwnContext(contextvars.Context())
         """The context variables that the program had set when it started the worker. Each job starts with a copy."""
         self.shared_slots: SharedSlots | None = None
-        """The slots that this worker shares with those of other databases, besides its own ``concurrency``."""
+        """The slots that this worker shares with workers of other databases, besides its own ``concurrency``."""
         self.reports = RunReports()
         """What the running jobs report."""
         self._current_run: WorkerRun | None = None
@@ -264,7 +264,7 @@ class Worker:
         Parameters
         ----------
         on_start:
-            Called when the worker is registered, so nothing can keep it from starting.
+            Called when the worker is registered. From then on, nothing can keep it from starting.
 
         Raises
         ------
