@@ -24,7 +24,7 @@ from psycopg import IsolationLevel
 
 import procrastinate
 from procrastinate import exceptions
-from procrastinate.adapters.django.task_backend import framework
+from procrastinate.adapters.django.task_backend import framework, task_results
 from procrastinate.adapters.django.task_backend.backend import _job_manager
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
@@ -665,6 +665,14 @@ def test_no_connection_is_left_open_by_the_import_of_the_module_of_a_task(module
         result.refresh()
         assert result.status == SUCCESSFUL
         assert sys.modules[module.name].lent.closed
+
+
+async def test_the_look_for_a_task_of_a_loaded_module_starts_no_thread(
+    module: _Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = module.load()
+    monkeypatch.setattr(task_results, "ThreadPoolExecutor", None)
+    assert task_results.declared_task(f"{module.name}.work") is task
 
 
 def test_a_task_whose_module_is_mended_runs_at_its_next_attempt(module: _Module) -> None:

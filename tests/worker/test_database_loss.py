@@ -190,7 +190,7 @@ async def test_the_pauses_of_an_outage_stay_short(
     service: str | None,
 ) -> None:
     """Twelve attempts whose pauses grow to ten seconds take longer than the test may."""
-    monkeypatch.setattr(backoff, "LONGEST_IN_OUTAGE", 0.1, raising=False)
+    monkeypatch.setattr(backoff, "LONGEST_IN_OUTAGE", 0.1)
     caplog.set_level(logging.DEBUG, "procrastinate.worker")
     started, release = asyncio.Event(), asyncio.Event()
 

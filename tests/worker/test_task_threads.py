@@ -133,6 +133,42 @@ async def test_a_call_that_is_cancelled_before_a_thread_begins_it_is_never_made(
     assert (threads.left, ends.is_left, ends.begun.is_set(), call.done()) == (0, [], False, True)
 
 
+async def test_a_thread_serves_on_after_a_discard_that_raises() -> None:
+    """A log handler of the program may fail in it."""
+
+    def fail(result: int) -> None:
+        raise OSError("the log is closed")
+
+    returned = asyncio.Event()
+    threads, ends = TaskThreads(on_returned=returned.set), Ends()
+    running = asyncio.create_task(threads.run(ends.call, fail, ends.note_left))
+    await asyncio.to_thread(ends.begun.wait, 30)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    ends.may_return.set()
+    await asyncio.wait_for(returned.wait(), 30)
+    async with asyncio.timeout(30):
+        assert await threads.run(lambda: "next", lambda _: None) == "next"
+    threads.close()
+    assert threads.left == 0
+
+
+async def test_a_thread_serves_on_after_the_loop_of_its_call_is_closed() -> None:
+    ends = Ends()
+
+    async def begin() -> TaskThreads:
+        threads = TaskThreads(on_returned=lambda: None)
+        waiting = asyncio.create_task(threads.run(ends.call, ends.discard))
+        await asyncio.to_thread(ends.begun.wait, 30)
+        waiting.cancel()
+        return threads
+
+    threads = await asyncio.to_thread(asyncio.run, begin())
+    ends.may_return.set()
+    assert await asyncio.to_thread(ends.discarded.wait, 30)
+    threads.close()
+
+
 async def test_calls_that_end_together_all_get_their_answers() -> None:
     threads = TaskThreads(on_returned=lambda: None)
     answers = await asyncio.gather(

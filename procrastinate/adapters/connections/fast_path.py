@@ -52,10 +52,10 @@ class DirectConnection(sa.Connection):
 
     def execute(self, statement: sa.Executable, parameters: Any = None, **options: Any) -> Any:
         """Execute a statement like a SQLAlchemy connection."""
-        written = self._texts.get(statement)
+        written = None
+        if isinstance(parameters, Mapping) and not options:
+            written = self._texts.get(statement) or self._written(statement)
         if written is None:
-            written = self._written(statement)
-        if written is None or options or not isinstance(parameters, Mapping):
             return super().execute(statement, parameters, **options)
         values = {**written.constants, **parameters} if written.constants else parameters
         try:

@@ -33,7 +33,8 @@ def tidy_strays() -> None:
     for key, reference in list(_strays.items()):
         connection = reference()
         if connection is None:
-            _strays.pop(key, None)
+            if _strays.get(key) is reference:  # otherwise a new connection has the same id
+                del _strays[key]
         elif _is_broken(connection):
             _close(connection)
 
@@ -50,13 +51,20 @@ def _note(connection: BaseDatabaseWrapper, **_: Any) -> None:
 
 def _is_broken(connection: BaseDatabaseWrapper) -> bool:
     """Return true after an error that has ended the session. A transaction closes its connection by itself."""
-    if not connection.errors_occurred or connection.in_atomic_block:
+    if not connection.errors_occurred or connection.in_atomic_block or not connection.autocommit:
         return False
     return bool(getattr(connection.connection, "closed", False))
 
 
 def _close(connection: BaseDatabaseWrapper) -> None:
-    """Close a connection as Django's ``close()`` does, which refuses other threads and event loops."""
-    with contextlib.suppress(Exception):  # it is broken
-        connection._close()  # type: ignore[attr-defined]
-    connection.connection = None
+    """Close a broken connection as Django's ``close()`` does, which refuses other threads and event loops.
+
+    Its own thread may connect again at this moment. The new connection stays.
+    """
+    broken: Any = connection.connection
+    if not getattr(broken, "closed", False):
+        return
+    with contextlib.suppress(Exception):
+        connection._close() if connection.connection is broken else broken.close()  # type: ignore[attr-defined]
+    if connection.connection is broken:
+        connection.connection = None

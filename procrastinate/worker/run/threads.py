@@ -41,8 +41,8 @@ class SyncCalls(Protocol):
 class _Call(Generic[T]):
     """A call for a thread. A thread makes it, unless the code that waits for it cancels it before.
 
-    A future of :mod:`concurrent.futures`, wrapped for the event loop, takes 30 µs of processor time a call. This takes
-    8 µs.
+    A call through a future of :mod:`concurrent.futures`, wrapped for the event loop, takes 31 µs of processor time. A
+    call through this takes 16 µs.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class _Call(Generic[T]):
         self._tell_late(on_late)
         return False
 
-    # In the event loop
+    # In the event loop, or where noted in any thread
 
     def answer(self) -> None:
         """Hand the result to the code that waits for it, unless that was cancelled in the meantime."""
@@ -116,10 +116,11 @@ class _Call(Generic[T]):
 
     def _tell_late(self, on_late: Callable[[T], None]) -> None:
         if self._error is None:
-            on_late(self._value)
+            with contextlib.suppress(BaseException):  # a failing log handler must not end the thread or the run
+                on_late(self._value)
 
     def as_future(self) -> Future[None]:
-        """Return a future for another thread to wait on. It ends with the call."""
+        """Return a future for another thread to wait on. It ends with the call. Callable from any thread."""
         future: Future[None] = Future()
         with self._mutex:
             if self._state in (_State.WAITING, _State.RUNNING):
@@ -154,8 +155,13 @@ class _Answers:
         self._ended.append(call)
         if not self._is_woken:
             self._is_woken = True
-            with contextlib.suppress(RuntimeError):  # the event loop is closed: the worker has stopped
+            try:
                 self._loop.call_soon_threadsafe(self._answer_all)
+            except RuntimeError:
+                pass  # the event loop is closed: the worker has stopped
+            except BaseException:
+                self._is_woken = False  # otherwise no later answer would reach the loop
+                raise
 
     def _answer_all(self) -> None:
         self._is_woken = False  # first, because a thread that ends from now on must wake the loop again
@@ -203,8 +209,10 @@ class _DaemonThreads:
             del taken, call  # release what the call holds before the code that waits goes on
             with self._lock:
                 self._idle += 1  # first, because the code that waits may submit the next call at once
-            if is_made and submitted.end():
-                self._answers.deliver(submitted)
+            # The code of the program may have raised an exception in this thread. It serves on: it counts as idle.
+            with contextlib.suppress(BaseException):
+                if is_made and submitted.end():
+                    self._answers.deliver(submitted)
             del submitted
 
 
@@ -300,9 +308,11 @@ class TaskThreads:
 
     def _return(self, discard: Callable[[T], None], result: T) -> None:
         """Discard a late result. Runs in the thread, or here if the thread has just returned."""
-        discard(result)
-        with contextlib.suppress(RuntimeError):  # the event loop is closed: the worker has stopped
-            self._loop.call_soon_threadsafe(self._count_returned)
+        try:
+            discard(result)
+        finally:
+            with contextlib.suppress(RuntimeError):  # the event loop is closed: the worker has stopped
+                self._loop.call_soon_threadsafe(self._count_returned)
 
     def _count_returned(self) -> None:
         self.left -= 1

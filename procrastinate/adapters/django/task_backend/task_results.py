@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime
 import importlib
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
@@ -56,7 +57,7 @@ def _import_as_sync_code(module_path: str) -> ModuleType:
     A web process imports the module in sync code. A worker finds it in its event loop, in which Django's ORM and
     ``asyncio.run`` refuse to run. So another thread imports it, and this one waits.
     """
-    if not _is_in_a_loop():
+    if module_path in sys.modules or not _is_in_a_loop():
         return importlib.import_module(module_path)
     with ThreadPoolExecutor(max_workers=1) as thread:
         try:
