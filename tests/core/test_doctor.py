@@ -13,8 +13,10 @@ from procrastinate import core
 from procrastinate.alembic.revisions import known_revisions
 from procrastinate.core import missing_rights
 from procrastinate.core.doctor import Diagnosis, DoctorLimits, Severity, diagnose
-from procrastinate.core.doctor.schema_facts import TRIGGERS, list_sequences_behind
+from procrastinate.core.doctor.schema_checks import sequences
+from procrastinate.core.doctor.schema_facts import TRIGGERS
 from procrastinate.core.errors import translate
+from procrastinate.core.inspection.examination import name_of
 
 EXPECTED = {"no-worker", "autovacuum-off", "commits-not-kept"}
 """The findings of a fresh database on the server of the tests."""
@@ -205,18 +207,45 @@ def test_a_sequence_that_a_copy_of_the_rows_left_behind(engine: sa.Engine, conne
     assert "sequence-behind" not in found(engine)
 
 
-def test_a_role_that_may_not_read_a_sequence_is_told_nothing_of_it(
-    engine: sa.Engine, connection: sa.Connection
-) -> None:
-    connection.exec_driver_sql("CREATE ROLE reader_of_no_sequence")
+def examine_sequences(engine: sa.Engine, role: str) -> tuple[list[str], str]:
+    """Return the tables whose sequence lies behind in the eyes of a role, and what it does not see."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f'SET LOCAL ROLE "{role}"')
+        diagnosis = diagnose(connection)
+    (error,) = [check.error for check in diagnosis.checks if check.name == name_of(sequences)]
+    return [one.subject for one in diagnosis.findings if one.code == "sequence-behind"], error or ""
+
+
+def test_a_role_that_may_not_read_a_sequence_is_told_so(engine: sa.Engine, connection: sa.Connection) -> None:
+    name = f"reader {uuid.uuid4().hex[:8]}"
+    connection.exec_driver_sql(f'CREATE ROLE "{name}"; GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{name}"')
     try:
-        connection.exec_driver_sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader_of_no_sequence")
-        connection.exec_driver_sql("SET ROLE reader_of_no_sequence")
-        assert list_sequences_behind(connection) == []
+        behind, unseen = examine_sequences(engine, name)
+        assert behind == []
+        assert "procrastinate_jobs" in unseen
+        connection.exec_driver_sql(f'GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO "{name}"')
+        assert examine_sequences(engine, name) == ([], "")
     finally:
-        connection.exec_driver_sql("RESET ROLE")
-        connection.exec_driver_sql("DROP OWNED BY reader_of_no_sequence")
-        connection.exec_driver_sql("DROP ROLE reader_of_no_sequence")
+        connection.exec_driver_sql(f'DROP OWNED BY "{name}"; DROP ROLE "{name}"')
+
+
+def test_the_sequences_that_the_role_of_a_worker_sees(engine: sa.Engine, connection: sa.Connection) -> None:
+    """A worker only adds errors, and needs no right on operations. The check of the other tables goes on."""
+    name = f"worker {uuid.uuid4().hex[:8]}"
+    connection.exec_driver_sql(f'CREATE ROLE "{name}"; SET ROLE "{name}"')
+    grants = core.list_missing_grants(connection)
+    try:
+        connection.exec_driver_sql("RESET ROLE; " + " ".join(grants))
+        connection.exec_driver_sql(f'GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO "{name}"')
+        job_id = defer(connection)
+        connection.exec_driver_sql(f"ALTER TABLE procrastinate_jobs ALTER COLUMN id RESTART WITH {job_id}")
+        behind, unseen = examine_sequences(engine, name)
+        assert behind == ["procrastinate_jobs"]
+        assert "procrastinate_errors" in unseen
+        assert "procrastinate_operations" in unseen
+        assert "procrastinate_jobs" not in unseen
+    finally:
+        connection.exec_driver_sql(f'RESET ROLE; DROP OWNED BY "{name}"; DROP ROLE "{name}"')
 
 
 def test_row_level_security_that_applies_to_this_role(engine: sa.Engine, connection: sa.Connection) -> None:
@@ -236,6 +265,7 @@ def test_row_level_security_that_applies_to_this_role(engine: sa.Engine, connect
 def test_rights_that_are_missing_name_their_grants(engine: sa.Engine, connection: sa.Connection) -> None:
     name = connection.exec_driver_sql("SELECT current_database() || '_reader'").scalar_one()
     connection.exec_driver_sql(f'CREATE ROLE "{name}"; GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{name}"')
+    connection.exec_driver_sql(f'GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO "{name}"')
     try:
         with engine.begin() as reader:
             reader.exec_driver_sql(f'SET LOCAL ROLE "{name}"')

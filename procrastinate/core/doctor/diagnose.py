@@ -59,7 +59,13 @@ def diagnose(
 
 
 def _make(patient: Patient, check: Check, findings: list[Finding]) -> Examination:
-    found, error = attempt(patient.connection, lambda: list(check(patient)))
-    findings += found or []
-    codes = tuple(dict.fromkeys(finding.code for finding in found or ()))
+    found: list[Finding] = []
+
+    def look() -> None:
+        for finding in check(patient):
+            found.append(finding)  # one by one: a check that cannot go on keeps what it has found
+
+    _, error = attempt(patient.connection, look)
+    findings += found
+    codes = tuple(dict.fromkeys(finding.code for finding in found))
     return Examination(name=name_of(check), found=codes, error=error)

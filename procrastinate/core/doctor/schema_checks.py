@@ -11,6 +11,7 @@ from procrastinate.core.applied_revisions import Applied, read_applied
 from procrastinate.core.doctor import schema_facts
 from procrastinate.core.doctor.findings import Finding, Severity
 from procrastinate.core.doctor.patient import Patient
+from procrastinate.core.inspection.examination import NotSeen
 from procrastinate.core.missing_rights import list_missing_grants
 from procrastinate.core.tables import jobs, metadata, workers
 
@@ -177,7 +178,8 @@ def _our_indexes() -> set[tuple[str, str]]:
 
 def sequences(patient: Patient) -> Iterator[Finding]:
     """Does each sequence lie ahead of the ids that it has to draw."""
-    for table in schema_facts.list_sequences_behind(patient.connection):
+    is_behind = schema_facts.read_sequences(patient.connection)
+    for table in (name for name, answer in is_behind.items() if answer):
         yield Finding(
             code="sequence-behind",
             severity=Severity.FAULT,
@@ -186,6 +188,9 @@ def sequences(patient: Patient) -> Iterator[Finding]:
             "copy without sequences. New rows with such an id are refused as duplicates, or lost",
             advice=f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT max(id) FROM {table}))",  # noqa: S608
         )
+    unseen = [name for name, answer in is_behind.items() if answer is None]
+    if unseen:
+        raise NotSeen(f"this role may not read the sequence or the ids of {', '.join(unseen)}")
 
 
 def rights(patient: Patient) -> Iterator[Finding]:

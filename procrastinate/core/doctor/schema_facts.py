@@ -76,20 +76,26 @@ _OTHER_SCHEMAS = (
 )
 
 
-def _is_behind(table: sa.Table) -> sa.Select[Any]:
-    """Ask whether the table has an id that its sequence has not drawn. A role without a right sees no sequence."""
+_SEQUENCE = sa.func.pg_get_serial_sequence(_OURS.c.name, sa.literal_column("'id'"), type_=sa.Text())
+_SEQUENCES = (
+    sa.select(
+        _OURS.c.name,
+        sa.and_(
+            sa.func.has_column_privilege(_OURS.c.name, sa.literal_column("'id'"), sa.literal_column("'SELECT'")),
+            sa.func.has_sequence_privilege(_SEQUENCE, sa.literal_column("'USAGE, SELECT'")),
+        ).label("is_seen"),
+    )
+    .where(_SEQUENCE.is_not(None))
+    .order_by(_OURS.c.name)
+)
+
+
+def _is_behind(table: sa.Table) -> sa.Select[str, bool]:
+    """Ask whether the table has an id that its sequence has not drawn."""
     sequence = sa.func.pg_get_serial_sequence(table.name, "id")
     drawn = sa.func.pg_sequence_last_value(sa.cast(sequence, postgresql.REGCLASS), type_=sa.BigInteger())
-    return sa.select(
-        sa.literal(table.name).label("name"),
-        sa.case(
-            (
-                sa.func.has_sequence_privilege(sequence, "USAGE, SELECT", type_=sa.Boolean()),
-                sa.func.coalesce(sa.func.max(table.c.id), 0) > sa.func.coalesce(drawn, 0),
-            ),
-            else_=sa.false(),
-        ).label("is_behind"),
-    )
+    is_behind = sa.func.coalesce(sa.func.max(table.c.id), 0) > sa.func.coalesce(drawn, 0)
+    return sa.select(sa.literal(table.name).label("name"), is_behind.label("is_behind"))
 
 
 def read_columns(connection: sa.Connection) -> dict[str, set[str]]:
@@ -110,13 +116,21 @@ def list_filtered_tables(connection: sa.Connection) -> list[str]:
     return list(connection.execute(_FILTERED, _NAMES).scalars())
 
 
-def list_sequences_behind(connection: sa.Connection) -> list[str]:
-    """Return the tables of ours with an id that their sequence has not drawn. A table that is missing has none."""
+def read_sequences(connection: sa.Connection) -> dict[str, bool | None]:
+    """Return whether each table of ours has an id that its sequence has not drawn. A table that is missing is left out.
+
+    The answer is ``None`` if this role may not see the sequence or the ids.
+    """
     columns = read_columns(connection)
-    numbered = [table for table in metadata.sorted_tables if "id" in table.c and table.c.id.identity is not None]
-    questions = [_is_behind(table) for table in numbered if "id" in columns.get(table.name, ())]
-    rows = connection.execute(sa.union_all(*questions)) if questions else ()
-    return sorted(row.name for row in rows if row.is_behind)
+    numbered = [name for name, table in metadata.tables.items() if "id" in table.c and table.c.id.identity is not None]
+    names = sorted(name for name in numbered if "id" in columns.get(name, ()))
+    is_seen = {row.name: row.is_seen for row in connection.execute(_SEQUENCES, {"names": names})}
+    is_behind: dict[str, bool | None] = dict.fromkeys(is_seen)
+    seen = [name for name in is_seen if is_seen[name]]
+    if seen:
+        questions = [_is_behind(metadata.tables[name]) for name in seen]
+        is_behind |= {row.name: row.is_behind for row in connection.execute(sa.union_all(*questions))}
+    return is_behind
 
 
 def has_trigger_of_3x(connection: sa.Connection) -> bool:

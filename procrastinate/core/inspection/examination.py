@@ -20,6 +20,10 @@ _BEGIN_CHECK, _UNDO_CHECK = (
 _READ_ONLY = sa.select(sa.func.set_config("transaction_read_only", "on", sa.true()))
 
 
+class NotSeen(Exception):
+    """Raised by a check that cannot be made in full, for want of a right. The text says what the role does not see."""
+
+
 @contextlib.contextmanager
 def reading_only(connection: sa.Connection) -> Iterator[None]:
     """Let the transaction only read while the block lasts. The user's transaction may write again after it."""
@@ -36,6 +40,8 @@ def attempt(connection: sa.Connection, check: Callable[[], R]) -> tuple[R | None
     connection.execute(_BEGIN_CHECK)
     try:
         return check(), None
+    except NotSeen as error:
+        return None, str(error)
     except sa.exc.SQLAlchemyError as error:
         connection.execute(_UNDO_CHECK)
         return None, str(translate(error))
