@@ -137,11 +137,21 @@ _FORMER_NAME = sa.bindparam("former_name", type_=sa.Text())
 
 
 def _is_renamed() -> sa.ColumnElement[bool]:
-    """Return the condition "the schedule has ticks under the former name, and has had its new one for a short time"."""
-    before, since = periodic_defers.alias("before"), periodic_defers.alias("since")
-    has_former = sa.exists().where(before.c.task_name == _FORMER_NAME, before.c.periodic_id == _PERIODIC_ID)
-    is_settled = sa.exists().where(_of_schedule(since), since.c.defer_timestamp < _oldest_kept())
-    return sa.and_(has_former, sa.not_(is_settled))
+    """Return the condition "the schedule has ticks under the former name, and has had its new one for a short time".
+
+    The new name is settled if it has an old tick, and every later tick of the former name has the new one, too. A
+    release that is rolled back defers ticks under the former name alone, so the new one has to settle again.
+    """
+    before, since, twin = (periodic_defers.alias(name) for name in ("before", "since", "twin"))
+    of_former = before.c.task_name == _FORMER_NAME, before.c.periodic_id == _PERIODIC_ID
+    settled_at = (
+        sa.select(sa.func.max(since.c.defer_timestamp))
+        .where(_of_schedule(since), since.c.defer_timestamp < _oldest_kept())
+        .scalar_subquery()
+    )
+    has_twin = sa.exists().where(_of_schedule(twin), twin.c.defer_timestamp == before.c.defer_timestamp)
+    is_alone = sa.exists().where(*of_former, before.c.defer_timestamp > settled_at, sa.not_(has_twin))
+    return sa.and_(sa.exists().where(*of_former), sa.or_(settled_at.is_(None), is_alone))
 
 
 def _adopt_tick() -> Insert:
@@ -161,6 +171,21 @@ def _adopt_tick() -> Insert:
 
 _IS_RENAMED = sa.select(_is_renamed().label("is_renamed"))
 _ADOPT_TICK = _adopt_tick()
+_JOB_OF_TICK = sa.select(periodic_defers.c.job_id).where(
+    _of_schedule(periodic_defers), periodic_defers.c.defer_timestamp == _TICK
+)
+
+
+def _point(connection: sa.Connection, claims: Sequence[int], job_id: int | None) -> None:
+    """Point the rows of claims at the job of their tick, or at none."""
+    for claim in claims:
+        connection.execute(_POINT_TICK, {"claimed": claim, "waiting": job_id})
+
+
+def _point_at_taken(connection: sa.Connection, claims: Sequence[int], tick: dict[str, Any]) -> None:
+    """Point the rows of claims at the job of the tick that was deferred before. A tick that is too old has none."""
+    if claims:
+        _point(connection, claims, connection.execute(_JOB_OF_TICK, tick).scalar_one_or_none())
 
 
 def _claim_under(
@@ -168,7 +193,8 @@ def _claim_under(
 ) -> tuple[bool, list[int]]:
     """Claim a tick under former names of the task, so that workers of an older release do not defer it.
 
-    Return whether all of these claims succeeded, and the numbers in the rows of the claims.
+    Return whether all of these claims succeeded, and the numbers in the rows of the claims. If one fails, the others
+    get its job.
     """
     claimed: list[int] = []
     for name in former_names:
@@ -176,6 +202,7 @@ def _claim_under(
             continue
         claim = connection.execute(_CLAIM_TICK, schedule | {"task_name": name}).scalar_one_or_none()
         if claim is None:
+            _point_at_taken(connection, claimed, schedule | {"task_name": name})
             connection.execute(_ADOPT_TICK, schedule | {"former_name": name})
             return False, claimed
         claimed.append(claim)
@@ -240,10 +267,10 @@ def defer_tick(
     parameters = {name: getattr(job, name) for name in values_of(extent=extent)} | schedule
     row = connection.execute(_DEFER_TICK[replace, extent], parameters).one_or_none()
     if row is None:
+        _point_at_taken(connection, claims, schedule)
         return TickOutcome(job_id=None)
     claimed_id, job_id = row
-    for claim in claims if job_id == claimed_id else [claimed_id, *claims]:
-        connection.execute(_POINT_TICK, {"claimed": claim, "waiting": job_id})
+    _point(connection, claims if job_id == claimed_id else [claimed_id, *claims], job_id)
     return TickOutcome(job_id=job_id, queueing_lock_taken=job_id is None)
 
 
@@ -273,11 +300,9 @@ def defer_unique_tick(
         return TickOutcome(job_id=None)
     claimed_id = connection.execute(_CLAIM_TICK, schedule).scalar_one_or_none()
     if claimed_id is None:
+        _point_at_taken(connection, claims, schedule)
         return TickOutcome(job_id=None)
     deferred = defer_unique_jobs(connection, [job], on_conflict=on_conflict)
-    if deferred.taken is not None:
-        return TickOutcome(job_id=None, taken=deferred.taken)
-    (job_id,) = deferred.ids
-    for claim in [claimed_id, *claims]:
-        connection.execute(_POINT_TICK, {"claimed": claim, "waiting": job_id})
-    return TickOutcome(job_id=job_id)
+    job_id = deferred.ids[0] if deferred.taken is None else None
+    _point(connection, [claimed_id, *claims], job_id)
+    return TickOutcome(job_id=job_id, taken=deferred.taken)

@@ -188,18 +188,29 @@ def begin_tick(tables: Tables, tick: Tick, keep_for: float) -> bool:
 def begin_ticks(tables: Tables, tick: Tick, keep_for: float, former_names: Sequence[str]) -> list[Tick]:
     """Return the tick, and the same tick under former names of a task that was renamed lately. Begin each of them.
 
-    Return an empty list if one of them was deferred or is too old.
+    Return an empty list if one of them was deferred or is too old. The others are then recorded with its job.
     """
-    oldest_kept = math.ceil(tables.now.timestamp() - keep_for)
-    schedules = {one[:2] for one in tables.tick_jobs}
-    is_settled = any(one[:2] == tick[:2] and one[2] < oldest_kept for one in tables.tick_jobs)
-    former = [] if is_settled else [(name, *tick[1:]) for name in former_names if (name, tick[1]) in schedules]
-    for one in former:
+    former = [(name, *tick[1:]) for name in former_names if is_renamed(tables, tick, name, keep_for)]
+    begun: list[Tick] = []
+    for one in [*former, tick]:
         if not begin_tick(tables, one, keep_for):
-            if one in tables.tick_jobs:
-                record_tick(tables, tick, tables.tick_jobs[one])
+            missing = [tick] if one in tables.tick_jobs and tick not in tables.tick_jobs else []
+            for other in [*begun, *missing]:
+                record_tick(tables, other, tables.tick_jobs.get(one))
             return []
-    return [*former, tick] if begin_tick(tables, tick, keep_for) else []
+        begun.append(one)
+    return begun
+
+
+def is_renamed(tables: Tables, tick: Tick, former_name: str, keep_for: float) -> bool:
+    """Return true if the schedule has ticks under the former name, and has not settled under its new one."""
+    oldest_kept = math.ceil(tables.now.timestamp() - keep_for)
+    of_former = [one[2] for one in tables.tick_jobs if one[:2] == (former_name, tick[1])]
+    of_new = {one[2] for one in tables.tick_jobs if one[:2] == tick[:2]}
+    settled_at = max((timestamp for timestamp in of_new if timestamp < oldest_kept), default=None)
+    if settled_at is None:
+        return bool(of_former)
+    return any(timestamp > settled_at and timestamp not in of_new for timestamp in of_former)
 
 
 def record_tick(tables: Tables, tick: Tick, job_id: int | None) -> None:

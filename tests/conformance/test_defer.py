@@ -215,6 +215,50 @@ def test_a_former_name_is_no_longer_looked_at_some_time_after_the_change(run: Ru
     assert len(run(list_tick_jobs)) == rows + 1
 
 
+def test_a_name_that_was_rolled_back_for_long_has_to_settle_again(run: Run) -> None:
+    """A task is renamed, gets its former name back for longer than ticks are kept, and is renamed again."""
+    now = int(time.time())
+    run(core.defer_tick, new_job(task_name="old"), periodic_id="id", defer_timestamp=now - 1000)
+    assert defer_renamed(run, "new", "old", now - 900, keep_for=600) is not None
+    for ago in (800, 100, 60):
+        rolled_back = run(core.defer_tick, new_job(task_name="old"), periodic_id="id", defer_timestamp=now - ago)
+        assert rolled_back.job_id is not None
+    assert defer_renamed(run, "new", "old", now - 60, keep_for=600) is None, "the last tick has run"
+    assert defer_renamed(run, "new", "old", now - 30, keep_for=600) is not None
+    late = run(core.defer_tick, new_job(task_name="old"), periodic_id="id", defer_timestamp=now - 30)
+    assert late == TickOutcome(job_id=None), "a worker of the older release does not run it again"
+
+    assert defer_renamed(run, "new", "old", now, keep_for=20) is not None
+    again = run(core.defer_tick, new_job(task_name="old"), periodic_id="id", defer_timestamp=now)
+    assert again.job_id is not None, "the new name has settled"
+
+
+def test_a_tick_that_one_of_two_former_names_has_gives_the_others_its_job(run: Run) -> None:
+    now = int(time.time())
+    taken = run(core.defer_tick, new_job(task_name="older"), periodic_id="id", defer_timestamp=now)
+    other = run(core.defer_tick, new_job(task_name="oldest"), periodic_id="id", defer_timestamp=now - 60)
+    tick: dict[str, Any] = {"periodic_id": "id", "defer_timestamp": now, "former_names": ["oldest", "older"]}
+    assert run(core.defer_tick, new_job(task_name="new"), **tick) == TickOutcome(job_id=None)
+    assert run(list_tick_jobs) == [taken.job_id, other.job_id, taken.job_id, taken.job_id]
+
+
+def test_a_tick_that_its_own_name_has_gives_the_former_name_its_job(run: Run) -> None:
+    now = int(time.time())
+    taken = run(core.defer_tick, new_job(task_name="new"), periodic_id="id", defer_timestamp=now)
+    other = run(core.defer_tick, new_job(task_name="old"), periodic_id="id", defer_timestamp=now - 60)
+    assert defer_renamed(run, "new", "old", now) is None
+    assert run(list_tick_jobs) == [taken.job_id, other.job_id, taken.job_id]
+
+
+def test_a_tick_that_may_have_been_forgotten_leaves_its_claims_without_a_job(run: Run) -> None:
+    now = int(time.time())
+    run(core.defer_tick, new_job(task_name="new"), periodic_id="id", defer_timestamp=now)
+    run(core.defer_tick, new_job(task_name="old"), periodic_id="id", defer_timestamp=now - 2000)
+    known = run(list_tick_jobs)
+    assert defer_renamed(run, "new", "old", now - 1000, keep_for=600) is None
+    assert run(list_tick_jobs) == [*known, None]
+
+
 def test_a_former_name_without_ticks_and_another_schedule_do_not_matter(run: Run) -> None:
     run(core.defer_tick, new_job(task_name="old"), periodic_id="another", defer_timestamp=100)
     assert defer_renamed(run, "new", "old", 100) is not None

@@ -200,6 +200,23 @@ def test_a_unique_tick_that_was_deferred_under_a_former_name_is_not_deferred_aga
     assert of_old == core.TickOutcome(job_id=None)
 
 
+def test_a_unique_tick_that_is_not_deferred_has_no_job_of_its_own(run: Run) -> None:
+    tick: dict[str, Any] = {"periodic_id": "", "on_conflict": "raise"}
+    now = int(time.time())
+    older, oldest = (
+        run(core.defer_unique_tick, unique_job(name, task_name=name), defer_timestamp=timestamp, **tick).job_id
+        for name, timestamp in (("older", now), ("oldest", now - 60))
+    )
+    tick["former_names"] = ["oldest", "older"]
+    late = run(core.defer_unique_tick, unique_job("new", task_name="new"), defer_timestamp=now, **tick)
+    assert late == core.TickOutcome(job_id=None)
+    assert run(list_tick_jobs) == [older, oldest, older, older]
+
+    held = run(core.defer_unique_tick, unique_job("older", task_name="new"), defer_timestamp=now + 60, **tick)
+    assert held.taken is not None
+    assert run(list_tick_jobs)[4:] == [None, None, None]
+
+
 @pytest.mark.needs_database(reason="it reads the table of ticks")
 def test_a_tick_has_the_job_that_holds_its_key(run: Run) -> None:
     waiting = defer(run, unique_job())
