@@ -79,9 +79,9 @@ def head_revision() -> str:
 
 def current_revision(connection: sa.Connection) -> str | None:
     """Return the revision of the database; ``None`` where none is written down, or this role may not read it."""
-    if not connection.execute(_IS_READABLE, {}).scalar_one():
+    if not connection.execute(_IS_READABLE).scalar_one():
         return None
-    return connection.execute(_VERSION, {}).scalars().first()
+    return connection.execute(_VERSION).scalars().first()
 
 
 def is_at_least(connection: sa.Connection, revision: str) -> bool:

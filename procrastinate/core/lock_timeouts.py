@@ -39,7 +39,7 @@ def waits_briefly() -> sa.ColumnElement[bool]:
 
 def wait_briefly(connection: sa.Connection) -> None:
     """Limit lock waits to half a second for the rest of this transaction."""
-    connection.execute(_WAIT_BRIEFLY, {})
+    connection.execute(_WAIT_BRIEFLY)
 
 
 _WAIT_BRIEFLY = plain(_lock_timeout())
@@ -56,7 +56,7 @@ def briefly(connection: sa.Connection, operation: Callable[..., R], *arguments: 
     After the operation, the timeout of the transaction is as it was. If a lock is not to be had, the operation fails
     with a lock timeout (:func:`~procrastinate.core.errors.is_lock_timeout`).
     """
-    before = connection.execute(_READ_LOCK_TIMEOUT, {}).scalar_one()
+    before = connection.execute(_READ_LOCK_TIMEOUT).scalar_one()
     wait_briefly(connection)
     answer = operation(connection, *arguments, **options)
     connection.execute(_RESTORE_LOCK_TIMEOUT, {"before": before})
@@ -65,7 +65,7 @@ def briefly(connection: sa.Connection, operation: Callable[..., R], *arguments: 
 
 def check_soon(connection: sa.Connection) -> None:
     """Let the server end a statement of this transaction that takes longer than :data:`LONGEST_CHECK`."""
-    connection.execute(_CHECK_SOON, {})
+    connection.execute(_CHECK_SOON)
 
 
 _CHECK_SOON = plain(sa.select(sa.func.set_config("statement_timeout", LONGEST_CHECK, sa.true(), type_=sa.Text())))
@@ -77,7 +77,7 @@ def end_when_left_alone(connection: sa.Connection) -> None:
     The rows of a frozen worker stay locked as long as its connection exists. A shorter timeout of the session stays in
     effect.
     """
-    connection.execute(_END_WHEN_LEFT_ALONE, {})
+    connection.execute(_END_WHEN_LEFT_ALONE)
 
 
 def _idle_timeout() -> sa.Select[tuple[str]]:

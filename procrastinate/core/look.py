@@ -91,7 +91,7 @@ def has_work(connection: sa.Connection, *, queues: Sequence[str] | None) -> bool
     Workers look after those of every queue, and after the steps of workflows.
     """
     if queues is None:
-        return bool(connection.execute(_IN_ANY_QUEUE, {}).scalar_one())
+        return bool(connection.execute(_IN_ANY_QUEUE).scalar_one())
     return bool(connection.execute(_IN_QUEUES, {"queues": write_array(queues, sa.Text())}).scalar_one())
 
 
@@ -161,4 +161,4 @@ _UNSWEPT = prepared(
 
 def find_unswept(connection: sa.Connection) -> Unswept:
     """Return what a worker has to sweep. A watcher asks at each look, and usually needs nothing else."""
-    return Unswept(*map(bool, connection.execute(_UNSWEPT, {}).one()))
+    return Unswept(*map(bool, connection.execute(_UNSWEPT).one()))

@@ -53,7 +53,7 @@ def read_unaware(connection: sa.Connection) -> Waiting:
     A transaction that has looked already has a number below the one that is given out here. (The end of a snapshot is
     no such bound: it is the number after the last transaction that has *ended*.)
     """
-    own, oldest = connection.execute(_OWN_TRANSACTION, {}).one()
+    own, oldest = connection.execute(_OWN_TRANSACTION).one()
     return Waiting(unaware_before=own, is_settled=oldest >= own)
 
 
@@ -64,7 +64,7 @@ def stop_waiting(connection: sa.Connection, *, worker_id: int) -> None:
 
 def have_ended_before(connection: sa.Connection, *, transaction: int) -> bool:
     """Return whether all transactions have ended that are older than the one of this number."""
-    return connection.execute(_OLDEST_TRANSACTION, {}).scalar_one() >= transaction
+    return connection.execute(_OLDEST_TRANSACTION).scalar_one() >= transaction
 
 
 _CALL_ALL = prepared(

@@ -43,6 +43,16 @@ def test_a_plain_statement_is_written_as_sqlalchemy_would(connector: DjangoConne
     assert connector.run(half) == ["50 of 100%", "%s of 100%"]
 
 
+def test_a_plain_statement_without_parameters_is_sent_directly_too(
+    connector: DjangoConnector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one(connection: sa.Connection) -> Any:
+        return connection.execute(plain(sa.select(_PERCENT.label("text")))).one().text
+
+    monkeypatch.delattr(sa.Connection, "execute")
+    assert connector.run(one) == " of 100%"
+
+
 def test_plain_and_other_statements_are_in_one_transaction(connector: DjangoConnector) -> None:
     with transaction.atomic():
         job_id = connector.run(core.defer_job, new_job())

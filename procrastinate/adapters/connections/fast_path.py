@@ -52,12 +52,13 @@ class DirectConnection(sa.Connection):
 
     def execute(self, statement: sa.Executable, parameters: Any = None, **options: Any) -> Any:
         """Execute a statement like a SQLAlchemy connection."""
-        written = None
-        if isinstance(parameters, Mapping) and not options:
-            written = self._texts.get(statement) or self._written(statement)
+        written = self._texts.get(statement)
         if written is None:
+            written = self._written(statement)
+        given = {} if parameters is None else parameters
+        if written is None or options or not isinstance(given, Mapping):
             return super().execute(statement, parameters, **options)
-        values = {**written.constants, **parameters} if written.constants else parameters
+        values = {**written.constants, **given} if written.constants else given
         try:
             if self._lent_cursor is not None:
                 with contextlib.closing(self._lent_cursor()) as cursor:
