@@ -106,9 +106,9 @@ def _is_future_of_a_pool(value: Any) -> bool:
 async def _wait_for(future: Any) -> Any:
     import asyncio  # a program that declares tasks may not need it
 
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:  # sync code runs the job, as in a test
+    from procrastinate._running_loop import running_loop
+
+    if running_loop() is None:  # sync code runs the job, as in a test
         return future.result()
     return await asyncio.wrap_future(future)
 

@@ -7,6 +7,7 @@ import functools
 import inspect
 from typing import Any
 
+from procrastinate._running_loop import running_loop
 from procrastinate.connector import BaseConnector, Operation, P, R
 
 
@@ -41,7 +42,7 @@ class BoundConnector(BaseConnector):
         """
         if not self._is_async:
             return self._connector.run_on(self._connection, operation, *args, **kwargs)
-        if self._loop is None or self._loop is _running_loop():
+        if self._loop is None or self._loop is running_loop():
             raise TypeError(
                 "The connection of the test is asynchronous, and this call is not: await the method of the same name "
                 "that ends in _async, or give the test a sync connection, which serves both kinds of calls"
@@ -74,10 +75,3 @@ class BoundConnector(BaseConnector):
         raise TypeError(
             "A worker does not see the jobs of a transaction that is rolled back: run them with jobs.run(), or commit"
         )
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

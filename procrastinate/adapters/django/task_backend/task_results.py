@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import datetime
 import importlib
@@ -16,6 +15,7 @@ from django.conf import settings as django_settings
 from django.db import connections
 from django.utils import timezone
 
+from procrastinate._running_loop import running_loop
 from procrastinate._text.tracebacks import describe
 from procrastinate.adapters.django.task_backend import framework
 from procrastinate.adapters.django.task_backend.reach import is_within_reach
@@ -57,7 +57,7 @@ def _import_as_sync_code(module_path: str) -> ModuleType:
     A web process imports the module in sync code. A worker finds it in its event loop, in which Django's ORM and
     ``asyncio.run`` refuse to run. So another thread imports it, and this one waits.
     """
-    if module_path in sys.modules or not _is_in_a_loop():
+    if module_path in sys.modules or running_loop() is None:
         return importlib.import_module(module_path)
     with ThreadPoolExecutor(max_workers=1) as thread:
         try:
@@ -65,12 +65,6 @@ def _import_as_sync_code(module_path: str) -> ModuleType:
         except RuntimeError:  # the system refuses a thread
             return importlib.import_module(module_path)
         return imported.result()
-
-
-def _is_in_a_loop() -> bool:
-    with contextlib.suppress(RuntimeError):
-        return asyncio.get_running_loop() is not None
-    return False
 
 
 def _import_and_close_connections(module_path: str) -> ModuleType:
