@@ -394,10 +394,9 @@ class PeriodicDeferrer:
             unique_key = deferrer.make_unique_key(job) if isinstance(deferrer, UniqueDeferrer) else None
         manager = self.job_manager or deferrer.job_manager
         tick = periodic_task.periodic_id, timestamp
+        terms = deferrer.unique if isinstance(deferrer, UniqueDeferrer) else deferrer
         options: dict[str, Any] = {
-            "on_conflict": deferrer.unique.on_conflict
-            if isinstance(deferrer, UniqueDeferrer)
-            else deferrer.on_conflict,
+            "on_conflict": terms.on_conflict,
             "keep_for": self.max_delay + KEEP_TICKS_FOR,
             "tick": periodic_task.describe_tick(timestamp),
             "former_names": task.aliases,

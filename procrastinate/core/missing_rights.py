@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import sqlalchemy as sa
 from sqlalchemy.types import TypeEngine
 
-from procrastinate.core.arrays import unnest, write_array
+from procrastinate.core.arrays import unnest, write_columns
 from procrastinate.core.operation_marks import plain
 from procrastinate.core.tables import (
     arrivals,
@@ -54,7 +56,11 @@ NEEDED_BY_SOME = ("procrastinate_periodic_defers", "procrastinate_operations")
 """The tables that a worker needs only for periodic tasks, or not at all."""
 
 
-_RIGHTS = [(table.name, privilege) for table, privileges in _NEEDED.items() for privilege in privileges]
+class _Right(NamedTuple):
+    table_name: str
+    privilege: str
+
+
 _COLUMNS: dict[str, TypeEngine[str]] = {"table_name": sa.Text(), "privilege": sa.Text()}
 _needed = unnest(_COLUMNS, name="needed")
 
@@ -78,10 +84,9 @@ _STATEMENT = plain(
     .where(~_has_right())
     .order_by(_needed.c.ordinality)
 )
-_PARAMETERS = {
-    f"{column}_list": write_array(values, sa.Text())
-    for column, values in zip(_COLUMNS, zip(*_RIGHTS, strict=True), strict=True)
-}
+_PARAMETERS = write_columns(
+    [_Right(table.name, privilege) for table, privileges in _NEEDED.items() for privilege in privileges], _COLUMNS
+)
 
 
 def list_missing_grants(connection: sa.Connection) -> list[str]:

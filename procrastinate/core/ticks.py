@@ -190,25 +190,31 @@ def _point_at_taken(connection: sa.Connection, claims: Sequence[int], tick: dict
         _point(connection, claims, connection.execute(_JOB_OF_TICK, tick).scalar_one_or_none())
 
 
-def _claim_under(
-    connection: sa.Connection, former_names: Sequence[str], schedule: dict[str, Any]
-) -> tuple[bool, list[int]]:
+def _claim_under(connection: sa.Connection, former_names: Sequence[str], tick: dict[str, Any]) -> list[int] | None:
     """Claim a tick under former names of the task, so that workers of an older release do not defer it.
 
-    Return whether all of these claims succeeded, and the numbers in the rows of the claims. If one fails, the others
-    get its job.
+    Return the numbers in the rows of the claims. If one claim fails, return ``None``, and the others get its job.
     """
     claimed: list[int] = []
     for name in former_names:
-        if not connection.execute(_IS_RENAMED, schedule | {"former_name": name}).scalar_one():
+        if not connection.execute(_IS_RENAMED, tick | {"former_name": name}).scalar_one():
             continue
-        claim = connection.execute(_CLAIM_TICK, schedule | {"task_name": name}).scalar_one_or_none()
+        claim = connection.execute(_CLAIM_TICK, tick | {"task_name": name}).scalar_one_or_none()
         if claim is None:
-            _point_at_taken(connection, claimed, schedule | {"task_name": name})
-            connection.execute(_ADOPT_TICK, schedule | {"former_name": name})
-            return False, claimed
+            _point_at_taken(connection, claimed, tick | {"task_name": name})
+            connection.execute(_ADOPT_TICK, tick | {"former_name": name})
+            return None
         claimed.append(claim)
-    return True, claimed
+    return claimed
+
+
+def _tick_parameters(task_name: str, periodic_id: str, defer_timestamp: int, keep_for: float) -> dict[str, Any]:
+    return {
+        "task_name": task_name,
+        "periodic_id": periodic_id,
+        "defer_timestamp": defer_timestamp,
+        "keep_for": keep_for,
+    }
 
 
 _HAS_TICK = plain(
@@ -260,16 +266,15 @@ def defer_tick(
     """
     if briefly:
         wait_briefly(connection)
-    schedule: dict[str, Any] = {"task_name": job.task_name, "periodic_id": periodic_id}
-    schedule |= {"defer_timestamp": defer_timestamp, "keep_for": keep_for}
-    is_free, claims = _claim_under(connection, former_names, schedule)
-    if not is_free:
+    tick = _tick_parameters(job.task_name, periodic_id, defer_timestamp, keep_for)
+    claims = _claim_under(connection, former_names, tick)
+    if claims is None:
         return TickOutcome(job_id=None)
     extent = extent_of(job)
-    parameters = {name: getattr(job, name) for name in values_of(extent=extent)} | schedule
+    parameters = {name: getattr(job, name) for name in values_of(extent=extent)} | tick
     row = connection.execute(_DEFER_TICK[replace, extent], parameters).one_or_none()
     if row is None:
-        _point_at_taken(connection, claims, schedule)
+        _point_at_taken(connection, claims, tick)
         return TickOutcome(job_id=None)
     claimed_id, job_id = row
     _point(connection, claims if job_id == claimed_id else [claimed_id, *claims], job_id)
@@ -295,14 +300,13 @@ def defer_unique_tick(
     """
     if briefly:
         wait_briefly(connection)
-    schedule: dict[str, Any] = {"task_name": job.job.task_name, "periodic_id": periodic_id}
-    schedule |= {"defer_timestamp": defer_timestamp, "keep_for": keep_for}
-    is_free, claims = _claim_under(connection, former_names, schedule)
-    if not is_free:
+    tick = _tick_parameters(job.job.task_name, periodic_id, defer_timestamp, keep_for)
+    claims = _claim_under(connection, former_names, tick)
+    if claims is None:
         return TickOutcome(job_id=None)
-    claimed_id = connection.execute(_CLAIM_TICK, schedule).scalar_one_or_none()
+    claimed_id = connection.execute(_CLAIM_TICK, tick).scalar_one_or_none()
     if claimed_id is None:
-        _point_at_taken(connection, claims, schedule)
+        _point_at_taken(connection, claims, tick)
         return TickOutcome(job_id=None)
     deferred = defer_unique_jobs(connection, [job], on_conflict=on_conflict)
     job_id = deferred.ids[0] if deferred.taken is None else None

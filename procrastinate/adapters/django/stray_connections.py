@@ -35,8 +35,8 @@ def tidy_strays() -> None:
         if connection is None:
             if _strays.get(key) is reference:  # otherwise a new connection has the same id
                 del _strays[key]
-        elif _is_broken(connection):
-            _close(connection)
+        else:
+            _close_if_broken(connection)
 
 
 @functools.cache
@@ -49,22 +49,18 @@ def _note(connection: BaseDatabaseWrapper, **_: Any) -> None:
         _strays[id(connection)] = weakref.ref(connection)
 
 
-def _is_broken(connection: BaseDatabaseWrapper) -> bool:
-    """Return true after an error that has ended the session. A transaction closes its connection by itself."""
-    if not connection.errors_occurred or connection.in_atomic_block or not connection.autocommit:
-        return False
-    return bool(getattr(connection.connection, "closed", False))
+def _close_if_broken(connection: BaseDatabaseWrapper) -> None:
+    """Close a connection after an error that has ended its session. A transaction closes its connection by itself.
 
-
-def _close(connection: BaseDatabaseWrapper) -> None:
-    """Close a broken connection as Django's ``close()`` does, which refuses other threads and event loops.
-
-    Its own thread may connect again at this moment. The new connection stays.
+    It does what Django's ``close()`` does, which refuses other threads and event loops. The thread of the connection
+    may connect again at this moment. The new session stays.
     """
-    broken: Any = connection.connection
-    if not getattr(broken, "closed", False):
+    session: Any = connection.connection
+    if not connection.errors_occurred or connection.in_atomic_block or not connection.autocommit:
+        return
+    if not getattr(session, "closed", False):
         return
     with contextlib.suppress(Exception):
-        connection._close() if connection.connection is broken else broken.close()  # type: ignore[attr-defined]
-    if connection.connection is broken:
+        connection._close() if connection.connection is session else session.close()  # type: ignore[attr-defined]
+    if connection.connection is session:
         connection.connection = None
