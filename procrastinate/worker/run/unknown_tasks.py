@@ -56,10 +56,11 @@ class UnknownTasks:
     The pause equals the time for which the name has been unknown here, at least 5 seconds and at most 5 minutes. So a
     worker of the new release soon gets the job, and the workers of the old release do not spin.
 
-    The time counts from the first job of that name in this worker, and not for each job. So nothing needs storage, and
-    a misspelt name costs the wait once. The time starts again with a newer job after ten minutes without any: a release
-    that is rolled back and comes again later finds the same old workers. An older job does not start it again. In a
-    large fleet it seldom comes to the same worker, and would never fail.
+    The time counts from the first job of that name in this worker, and not for each job, so nothing needs storage. The
+    time starts again with a newer job after ten minutes without any: a release that is rolled back and comes again
+    later finds the same old workers. So a misspelt name costs the wait once while its jobs keep coming, and again after
+    each such silence. An older job does not start the time again. In a large fleet it seldom comes to the same worker,
+    and would never fail.
 
     Parameters
     ----------
