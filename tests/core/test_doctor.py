@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -168,23 +169,41 @@ def test_the_name_of_an_index_cannot_leave_the_statement_that_drops_it(
     assert "index-invalid" not in found(engine)
 
 
-def test_the_grants_that_are_missing_can_be_executed_for_a_role_of_any_name(connection: sa.Connection) -> None:
-    name = f"The 'worker' {uuid.uuid4().hex[:8]}"
-    connection.exec_driver_sql(f'CREATE ROLE "{name}"; SET ROLE "{name}"')
-    missing = core.list_missing_grants(connection)
+@contextlib.contextmanager
+def new_role(connection: sa.Connection, name: str) -> Iterator[str]:
+    """Yield the name of a role that exists during the block."""
+    name = f"{name} {uuid.uuid4().hex[:8]}"
+    connection.exec_driver_sql(f'CREATE ROLE "{name}"')
     try:
-        connection.exec_driver_sql("RESET ROLE; " + " ".join(missing))
-        connection.exec_driver_sql(f'SET ROLE "{name}"')
-        assert core.list_missing_grants(connection) == []
+        yield name
     finally:
         connection.exec_driver_sql(f'RESET ROLE; DROP OWNED BY "{name}"; DROP ROLE "{name}"')
 
 
-def test_the_rights_that_a_worker_needs_are_known_for_each_table(engine: sa.Engine, connection: sa.Connection) -> None:
-    name = f"none {uuid.uuid4().hex[:8]}"
-    connection.exec_driver_sql(f'CREATE ROLE "{name}"; SET ROLE "{name}"')
+def missing_grants(connection: sa.Connection, role: str) -> list[str]:
+    """Return the grants that a role lacks for a worker."""
+    connection.exec_driver_sql(f'SET ROLE "{role}"')
     missing = core.list_missing_grants(connection)
-    connection.exec_driver_sql(f'RESET ROLE; DROP ROLE "{name}"')
+    connection.exec_driver_sql("RESET ROLE")
+    return missing
+
+
+def diagnose_as(engine: sa.Engine, role: str) -> Diagnosis:
+    """Return what the doctor finds for a role."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f'SET LOCAL ROLE "{role}"')
+        return diagnose(connection)
+
+
+def test_the_grants_that_are_missing_can_be_executed_for_a_role_of_any_name(connection: sa.Connection) -> None:
+    with new_role(connection, "The 'worker'") as role:
+        connection.exec_driver_sql(" ".join(missing_grants(connection, role)))
+        assert missing_grants(connection, role) == []
+
+
+def test_the_rights_that_a_worker_needs_are_known_for_each_table(engine: sa.Engine, connection: sa.Connection) -> None:
+    with new_role(connection, "none") as role:
+        missing = missing_grants(connection, role)
     named = {line.split(" ON ")[1].split()[0] for line in missing}
     assert named | {*missing_rights.NEEDED_BY_SOME} == {*core.tables.metadata.tables} - {
         "procrastinate_alembic_version"
@@ -209,71 +228,51 @@ def test_a_sequence_that_a_copy_of_the_rows_left_behind(engine: sa.Engine, conne
 
 def examine_sequences(engine: sa.Engine, role: str) -> tuple[list[str], str]:
     """Return the tables whose sequence lies behind in the eyes of a role, and what it does not see."""
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f'SET LOCAL ROLE "{role}"')
-        diagnosis = diagnose(connection)
+    diagnosis = diagnose_as(engine, role)
     (error,) = [check.error for check in diagnosis.checks if check.name == name_of(sequences)]
     return [one.subject for one in diagnosis.findings if one.code == "sequence-behind"], error or ""
 
 
 def test_a_role_that_may_not_read_a_sequence_is_told_so(engine: sa.Engine, connection: sa.Connection) -> None:
-    name = f"reader {uuid.uuid4().hex[:8]}"
-    connection.exec_driver_sql(f'CREATE ROLE "{name}"; GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{name}"')
-    try:
-        behind, unseen = examine_sequences(engine, name)
+    with new_role(connection, "reader") as role:
+        connection.exec_driver_sql(f'GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{role}"')
+        behind, unseen = examine_sequences(engine, role)
         assert behind == []
         assert "procrastinate_jobs" in unseen
-        connection.exec_driver_sql(f'GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO "{name}"')
-        assert examine_sequences(engine, name) == ([], "")
-    finally:
-        connection.exec_driver_sql(f'DROP OWNED BY "{name}"; DROP ROLE "{name}"')
+        connection.exec_driver_sql(f'GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO "{role}"')
+        assert examine_sequences(engine, role) == ([], "")
 
 
 def test_the_sequences_that_the_role_of_a_worker_sees(engine: sa.Engine, connection: sa.Connection) -> None:
     """A worker only adds errors, and needs no right on operations. The check of the other tables goes on."""
-    name = f"worker {uuid.uuid4().hex[:8]}"
-    connection.exec_driver_sql(f'CREATE ROLE "{name}"; SET ROLE "{name}"')
-    grants = core.list_missing_grants(connection)
-    try:
-        connection.exec_driver_sql("RESET ROLE; " + " ".join(grants))
-        connection.exec_driver_sql(f'GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO "{name}"')
+    with new_role(connection, "worker") as role:
+        connection.exec_driver_sql(" ".join(missing_grants(connection, role)))
+        connection.exec_driver_sql(f'GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO "{role}"')
         job_id = defer(connection)
         connection.exec_driver_sql(f"ALTER TABLE procrastinate_jobs ALTER COLUMN id RESTART WITH {job_id}")
-        behind, unseen = examine_sequences(engine, name)
+        behind, unseen = examine_sequences(engine, role)
         assert behind == ["procrastinate_jobs"]
         assert "procrastinate_errors" in unseen
         assert "procrastinate_operations" in unseen
         assert "procrastinate_jobs" not in unseen
-    finally:
-        connection.exec_driver_sql(f'RESET ROLE; DROP OWNED BY "{name}"; DROP ROLE "{name}"')
 
 
 def test_row_level_security_that_applies_to_this_role(engine: sa.Engine, connection: sa.Connection) -> None:
-    name = f"few {uuid.uuid4().hex[:8]}"
     connection.exec_driver_sql("ALTER TABLE procrastinate_jobs ENABLE ROW LEVEL SECURITY")
-    connection.exec_driver_sql(f'CREATE ROLE "{name}"; GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{name}"')
-    try:
-        with engine.begin() as few:
-            few.exec_driver_sql(f'SET LOCAL ROLE "{name}"')
-            hidden = [one.subject for one in diagnose(few).findings if one.code == "rows-hidden"]
+    with new_role(connection, "few") as role:
+        connection.exec_driver_sql(f'GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{role}"')
+        hidden = [one.subject for one in diagnose_as(engine, role).findings if one.code == "rows-hidden"]
         assert hidden == ["procrastinate_jobs"]
         assert "rows-hidden" not in found(engine)  # the owner sees all rows
-    finally:
-        connection.exec_driver_sql(f'DROP OWNED BY "{name}"; DROP ROLE "{name}"')
 
 
 def test_rights_that_are_missing_name_their_grants(engine: sa.Engine, connection: sa.Connection) -> None:
-    name = connection.exec_driver_sql("SELECT current_database() || '_reader'").scalar_one()
-    connection.exec_driver_sql(f'CREATE ROLE "{name}"; GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{name}"')
-    connection.exec_driver_sql(f'GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO "{name}"')
-    try:
-        with engine.begin() as reader:
-            reader.exec_driver_sql(f'SET LOCAL ROLE "{name}"')
-            diagnosis = diagnose(reader)
+    with new_role(connection, "reader") as role:
+        connection.exec_driver_sql(f'GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{role}"')
+        connection.exec_driver_sql(f'GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO "{role}"')
+        diagnosis = diagnose_as(engine, role)
         assert any("UPDATE ON procrastinate_jobs" in one.advice for one in diagnosis.findings)
         assert [check for check in diagnosis.checks if check.error] == []
-    finally:
-        connection.exec_driver_sql(f'DROP OWNED BY "{name}"; DROP ROLE "{name}"')
 
 
 # The server
