@@ -268,6 +268,8 @@ class PeriodicDeferrer:
         self.max_delay = max_delay
         self.job_manager = job_manager
         self.last_defers: dict[tuple[str, str], int] = {}
+        self.has_looked = asyncio.Event()
+        """Set once the ticks that were due at the start are deferred, or could not be."""
         self._held_up: set[tuple[str, str]] = set()
 
     async def run(self) -> None:
@@ -282,17 +284,26 @@ class PeriodicDeferrer:
         """Defer ticks until cancelled. Return at once if there are no periodic tasks."""
         if not self.registry.periodic_tasks:
             logger.info("No periodic task found", extra={"action": "periodic_deferrer_no_task"})
+            self.has_looked.set()
             return
         refused = Seldom(logger, _REFUSED, "periodic_task_refused")
         while True:
-            now = await self._manager().read_clock()
             try:
-                await self.defer_jobs(self.get_previous_tasks(now))
-            except exceptions.DatabaseUnavailable:
-                raise
-            except exceptions.ConnectorException as error:
-                refused.note(error)  # a restart with growing pauses would make the other schedules late
-            await self.wait(min(self.get_next_tick(now), _HELD_UP_PAUSE if self._held_up else _LONGEST_SLEEP))
+                pause = await self._defer_due(refused)
+            finally:
+                self.has_looked.set()
+            await self.wait(pause)
+
+    async def _defer_due(self, refused: Seldom) -> float:
+        """Defer the ticks that are due, and return the seconds until the next look."""
+        now = await self._manager().read_clock()
+        try:
+            await self.defer_jobs(self.get_previous_tasks(now))
+        except exceptions.DatabaseUnavailable:
+            raise
+        except exceptions.ConnectorException as error:
+            refused.note(error)  # a restart with growing pauses would make the other schedules late
+        return min(self.get_next_tick(now), _HELD_UP_PAUSE if self._held_up else _LONGEST_SLEEP)
 
     def _manager(self) -> JobManager:
         """Return the manager whose database clock times the ticks. Clocks of machines differ and jump."""

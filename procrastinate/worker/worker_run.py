@@ -53,6 +53,8 @@ class WorkerRun:
         self._loop_beat = LoopBeat(self._event_loop)
         self._work_report = self._make_work_report()
         self._heartbeat = self._make_heartbeat()
+        max_delay = read_max_delay(**(worker.app.periodic_defaults or {}))
+        self._deferrer = PeriodicDeferrer(worker.app.periodic_registry, max_delay, manager)
 
     @property
     def _settings(self) -> WorkerSettings:
@@ -194,13 +196,19 @@ class WorkerRun:
             await self._may_begin.wait()
         await self._warn_of_unknown_queues()
         if not self._settings.wait:
-            with _long_waits.told(self._tell("a look for jobs of workers that are gone")):
-                await self._parts.rescuer.has_looked.wait()  # what is rescued takes its place among the others
+            await self._look_around()
         await self._parts.fetch_loop.run(None if self._settings.wait else self._is_drained)
         self._running_services.cancel("deferrer")  # what it defers now would wait for the next worker
         self._parts.slots.stop()
         self._announce_stop()
         await self._end_last_jobs()
+
+    async def _look_around(self) -> None:
+        """Wait for the jobs that a worker with an end finds at its start: those of dead workers, and due ticks."""
+        with _long_waits.told(self._tell("a look for jobs of workers that are gone")):
+            await self._parts.rescuer.has_looked.wait()  # what is rescued takes its place among the others
+        with _long_waits.told(self._tell("the jobs of due ticks")):
+            await self._deferrer.has_looked.wait()  # if cron starts the workers, no other may defer them
 
     async def _end_last_jobs(self) -> None:
         """Let the running jobs end, and record them. From now on, notifications name other workers."""
@@ -382,9 +390,7 @@ class WorkerRun:
             services["listener"] = listener.run
         else:
             self._log(logging.INFO, "listen_notify_disabled", "Not listening for notifications")
-        app = self._worker.app
-        max_delay = read_max_delay(**(app.periodic_defaults or {}))
-        services["deferrer"] = PeriodicDeferrer(app.periodic_registry, max_delay, self._manager).run
+        services["deferrer"] = self._deferrer.run
         services["rescuer"] = self._parts.rescuer.run
         services["limits"] = self._limit_definer.run
         services["pauses"] = self._parts.pause_keeper.run

@@ -17,7 +17,7 @@ BEAT_SCHEDULE = {
 }
 
 
-@app.task(name=f"fail {EVIL}", queue=EVIL, keep_logs=True)
+@app.task(name=f"fail {EVIL}", queue=f"queue {EVIL}", keep_logs=True)
 def fail(text: str) -> None:
     """Log, and fail with a text of two lines."""
     logging.getLogger(f"shop {EVIL}").warning("said %s", text)
@@ -53,4 +53,4 @@ def fill() -> None:
         app.configure_task(f"gone {EVIL}", queue=f"gone {EVIL}", lock=EVIL, queueing_lock=EVIL).defer(text=EVIL)
         limited.configure(schedule_in={"days": 1}).defer()
         unique.configure(schedule_in={"days": 1}).defer()
-        app.queues.pause(EVIL, reason=EVIL, by=EVIL)
+        app.queues.pause(f"queue {EVIL}", reason=EVIL, by=EVIL)

@@ -26,7 +26,7 @@ from tests.database import Databases
 FAILED = "1"
 """The id of the job that has failed, of which the inspecting commands tell."""
 CALLS: dict[str, list[str]] = {
-    "worker": ["worker", "--one-shot", f"--name={EVIL}", f"--queues={EVIL},nowhere {EVIL}"],
+    "worker": ["worker", "--one-shot", f"--name={EVIL}", f"--queues=queue {EVIL},nowhere {EVIL}"],
     "dev": ["dev", "--port=0"],
     "defer": ["defer", f"fail {EVIL}", "{}"],
     "defer an unknown task": ["defer", EVIL],
@@ -54,7 +54,7 @@ CALLS: dict[str, list[str]] = {
     "queues pause": ["queues", "pause", f"other {EVIL}", f"--reason={EVIL}"],
     "unique": ["unique", EVIL],
     "retry": ["retry", f"--task=fail {EVIL}", "--json"],
-    "cancel": ["cancel", f"--queue={EVIL}", f"--task={EVIL}", "--yes"],
+    "cancel": ["cancel", f"--queue=queue {EVIL}", f"--task={EVIL}", "--yes"],
     "dashboard": ["dashboard", "--port=0"],
     "metrics": ["metrics", "--port=0"],
     "limits": ["limits"],

@@ -200,6 +200,24 @@ async def test_a_key_function_that_exits_does_not_hold_up_the_others(
     assert queue.sql("SELECT string_agg(task_name, ',') FROM procrastinate_jobs") == "tick"
 
 
+async def test_a_one_shot_worker_runs_the_job_of_a_tick_that_is_slow_to_defer(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    """If cron starts the workers, no other worker may defer the tick."""
+    await queue.ddl(
+        """
+        CREATE FUNCTION wait_a_little() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END $$;
+        CREATE TRIGGER slow BEFORE INSERT ON procrastinate_periodic_defers
+            FOR EACH ROW EXECUTE FUNCTION wait_a_little();
+        """
+    )
+    add_tick(app, "0 0 1 * *")
+    app.periodic_defaults = {"max_delay": 10**9}
+    await workers.run()
+    assert queue.statuses() == {"succeeded": 1}
+
+
 async def test_a_deferrer_stands_alone(app: App, queue: Queue) -> None:
     add_tick(app, "* * * * *")
     deferrer = PeriodicDeferrer(app.periodic_registry)
