@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from procrastinate.core.operation_marks import plain
 from procrastinate.core.tables import jobs
 
 
@@ -54,4 +55,11 @@ _UNFIT = {
     "array_nulls": "off",  # outcomes are written as arrays that have gaps
     "session_replication_role": "replica",  # no trigger fires: no history, no notification, no lock is handed on
 }
-_SETTINGS: sa.Select[Any] = sa.select(*[_setting(name).label(name) for name in _UNFIT])  # type: ignore[assignment]
+
+
+def _settings() -> sa.Select[Any]:
+    columns: list[sa.ColumnElement[Any]] = [_setting(name).label(name) for name in _UNFIT]
+    return sa.select(*columns)
+
+
+_SETTINGS = plain(_settings())

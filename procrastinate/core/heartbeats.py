@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from procrastinate.core.operation_marks import prepared
+from procrastinate.core.operation_marks import plain, prepared
 from procrastinate.core.pauses import Pauses, pauses_as_text, read_pauses
 from procrastinate.core.rows import WorkerTerms
 from procrastinate.core.tables import workers
@@ -48,7 +48,7 @@ _REGISTER_ON_TERMS = (
 )
 
 
-_REGISTER_WITH_IDENTITY = _REGISTER_ON_TERMS.values(IDENTITY)
+_REGISTER_WITH_IDENTITY = plain(_REGISTER_ON_TERMS.values(IDENTITY))
 
 
 def register_worker(
@@ -78,9 +78,12 @@ def register_worker(
     return worker_id
 
 
+_UNREGISTER = plain(sa.delete(workers).where(workers.c.id == _WORKER_ID))
+
+
 def unregister_worker(connection: sa.Connection, worker_id: int) -> None:
     """Remove a worker that has stopped. Jobs that it still has are orphaned from then on."""
-    connection.execute(sa.delete(workers).where(workers.c.id == _WORKER_ID), {"worker": worker_id})
+    connection.execute(_UNREGISTER, {"worker": worker_id})
 
 
 _TERMS = ("heartbeat_interval", "stalled_timeout")

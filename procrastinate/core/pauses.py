@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from procrastinate.core.arrays import is_not_set_aside, is_one_of
 from procrastinate.core.criteria import equals
 from procrastinate.core.fetch import from_microseconds, microseconds
-from procrastinate.core.operation_marks import finds_first_row_of
+from procrastinate.core.operation_marks import finds_first_row_of, plain
 from procrastinate.core.rows import Pause
 from procrastinate.core.tables import PROMOTED, UNDECIDED, is_ready, jobs, paused_queues
 
@@ -119,7 +119,7 @@ def read_pauses(text: str | None) -> Pauses:
     return {} if text is None else json.loads(text)
 
 
-_TEXT = sa.select(pauses_as_text().label("pauses"))
+_TEXT = plain(sa.select(pauses_as_text().label("pauses")))
 
 
 def get_pauses(connection: sa.Connection) -> Pauses:

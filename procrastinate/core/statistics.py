@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, insert
 
-from procrastinate.core.arrays import array_param, each_of, transpose, unnest, write_array
+from procrastinate.core.arrays import array_param, each_of, unnest, write_array, write_columns
 from procrastinate.core.defaults import LARGEST_ID
 from procrastinate.core.enums import BECAME_READY, EventType
 from procrastinate.core.lock_timeouts import wait_briefly
@@ -157,7 +157,7 @@ def _add_runs() -> Any:
     return _added(sa.select(intervals.c.seconds, intervals.c.at, *columns).select_from(runs.join(intervals, sa.true())))
 
 
-_ADD_RUNS = _add_runs()
+_ADD_RUNS = plain(_add_runs())
 
 
 @atomic
@@ -169,7 +169,7 @@ def record_runs(connection: sa.Connection, runs: Collection[Runs]) -> None:
     wait_briefly(connection)
     waits = _read_waits(connection, [job_id for one in runs for job_id in one.samples])
     rows = [_row(one, waits) for one in sorted(runs, key=lambda one: (one.queue_name, one.task_name, one.outcome))]
-    connection.execute(_ADD_RUNS, transpose(rows, _COLUMNS))
+    connection.execute(_ADD_RUNS, write_columns(rows, _COLUMNS))
 
 
 def _row(runs: Runs, waits: Mapping[int, float]) -> _Row:
@@ -290,8 +290,10 @@ def _start(time: sa.ColumnElement[Any], length: int) -> sa.ColumnElement[Any]:
     )
 
 
-_KEEP_TASK_LIST = insert(task_lists).values(
-    hash=sa.bindparam("hash", type_=sa.Text()), tasks=array_param("tasks", sa.Text())
+_KEEP_TASK_LIST = plain(
+    insert(task_lists)
+    .values(hash=sa.bindparam("hash", type_=sa.Text()), tasks=array_param("tasks", sa.Text()))
+    .on_conflict_do_update(index_elements=["hash"], set_={"seen_at": sa.func.now()})
 )
 
 
@@ -299,5 +301,4 @@ _KEEP_TASK_LIST = insert(task_lists).values(
 def keep_task_list(connection: sa.Connection, *, hash: str, tasks: Collection[str]) -> None:
     """Store the names of the tasks that a worker knows, under the hash that its row has."""
     wait_briefly(connection)
-    statement = _KEEP_TASK_LIST.on_conflict_do_update(index_elements=["hash"], set_={"seen_at": sa.func.now()})
-    connection.execute(statement, {"hash": hash, "tasks": write_array(sorted(tasks), sa.Text())})
+    connection.execute(_KEEP_TASK_LIST, {"hash": hash, "tasks": write_array(sorted(tasks), sa.Text())})

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.core.health import autocommit_suits
+from procrastinate.core.operation_marks import plain
 
 _PLANNING: Mapping[str, str] = {
     "plan_cache_mode": "force_generic_plan",  # one plan for all values: planning takes longer than most statements
@@ -58,10 +59,10 @@ def begin_worker_session(connection: sa.Connection, *, backend_pid: int) -> Work
 def _begin() -> sa.Select[Any]:
     is_direct = sa.func.pg_backend_pid() == sa.bindparam("backend_pid", type_=sa.Integer())
     settings = (
-        sa.case((is_direct, sa.func.set_config(name, value, sa.false(), type_=sa.Text())))
+        sa.case((is_direct, sa.func.set_config(name, value, sa.false(), type_=sa.Text()))).label(name)
         for name, value in _PLANNING.items()
     )
     return sa.select(is_direct.label("is_direct"), autocommit_suits().label("suits"), *settings)
 
 
-_BEGIN = _begin()
+_BEGIN = plain(_begin())

@@ -36,6 +36,7 @@ class _Written(NamedTuple):
     text: str
     columns: SimpleResultMetaData
     constants: Mapping[str, Any]
+    has_rows: bool
     is_prepared: bool
 
 
@@ -63,13 +64,14 @@ class DirectConnection(sa.Connection):
             if self._lent_cursor is not None:
                 with contextlib.closing(self._lent_cursor()) as cursor:
                     cursor.execute(written.text, values)
-                    return IteratorResult(written.columns, iter(cursor.fetchall()))
+                    return IteratorResult(written.columns, iter(cursor.fetchall() if written.has_rows else ()))
             driver: Any = self.connection.driver_connection
             prepare = True if written.is_prepared and self.info.get(PREPARES) else None
             if isinstance(driver, psycopg.AsyncConnection):
-                rows = await_only(_run_async(driver, written.text, values, prepare))
+                rows = await_only(_run_async(driver, written, values, prepare))
             else:
-                rows = driver.cursor(row_factory=tuple_row).execute(written.text, values, prepare=prepare).fetchall()
+                cursor = driver.cursor(row_factory=tuple_row).execute(written.text, values, prepare=prepare)
+                rows = cursor.fetchall() if written.has_rows else []
             return IteratorResult(written.columns, iter(rows))
         except BaseException as error:
             self._invalidate_if_unsure(error)
@@ -111,9 +113,11 @@ class DirectConnection(sa.Connection):
 
     def _write(self, statement: Any) -> _Written:
         compiled = statement.compile(dialect=self.dialect)
+        columns = [column.name for column in statement.exported_columns]
         return _Written(
             text=str(compiled),
-            columns=SimpleResultMetaData([column.name for column in statement.exported_columns]),
+            columns=SimpleResultMetaData(columns),
+            has_rows=bool(columns),
             constants={name: value for name, value in compiled.params.items() if value is not None},
             is_prepared=is_prepared(statement),
         )
@@ -138,12 +142,12 @@ class BorrowedDirectConnection(DirectConnection):
 
 
 async def _run_async(
-    driver: psycopg.AsyncConnection[Any], text: str, values: Mapping[str, Any], prepare: bool | None
+    driver: psycopg.AsyncConnection[Any], written: _Written, values: Mapping[str, Any], prepare: bool | None
 ) -> list[_Row]:
     """Run a statement and read its rows: the way from SQLAlchemy's greenlet to the event loop is taken once."""
     cursor = driver.cursor(row_factory=tuple_row)
-    await cursor.execute(text, values, prepare=prepare)
-    return await cursor.fetchall()
+    await cursor.execute(written.text, values, prepare=prepare)
+    return await cursor.fetchall() if written.has_rows else []
 
 
 async def _run_together(
