@@ -66,7 +66,7 @@ class Parts:
         )
         self.fetch_loop = self._make_fetch_loop(worker, manager)
         self.outcome_writer.recorder.fetch_along = self.fetch_loop.fetch_along
-        self.pause_keeper = PauseKeeper(manager, self.board, self.paused, self.slots)
+        self.pause_keeper = PauseKeeper(manager, self.board, self.paused, self.slots, self.rescuer.duty)
         self.report_writer = ReportWriter(manager, worker.reports, self.board)
 
     def _make_slots(self, worker: Worker, manager: JobManager, on_last: Callable[[], None]) -> Slots:

@@ -16,7 +16,9 @@ from procrastinate.core import Pauses, Promotion, Status
 from procrastinate.manager import JobManager
 from procrastinate.testing import InMemoryConnector
 from procrastinate.worker.parts import Parts
+from procrastinate.worker.services import pause_keeper
 from procrastinate.worker.services.pause_keeper import PauseKeeper
+from procrastinate.worker.worker_run import WorkerRun
 from tests.worker.running import Queue, RunningWorker, Workers, happens, soon, until
 
 KNOWS = "SELECT bool_and(paused_queues = '{mail}') FROM procrastinate_workers"
@@ -38,14 +40,15 @@ def parts_of(running: RunningWorker) -> Parts:
 def freed(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Return an event that is set when a worker has freed the parked jobs of open queues, as it does at its start."""
     event = asyncio.Event()
-    unpark = JobManager.unpark_resumed_jobs
+    free = PauseKeeper._free_jobs
 
-    async def unpark_and_tell(self: JobManager) -> int:
-        unparked = await unpark(self)
-        event.set()
-        return unparked
+    async def free_and_tell(self: PauseKeeper) -> None:
+        must_free = self._must_free
+        await free(self)
+        if must_free:
+            event.set()
 
-    monkeypatch.setattr(JobManager, "unpark_resumed_jobs", unpark_and_tell)
+    monkeypatch.setattr(PauseKeeper, "_free_jobs", free_and_tell)
     return event
 
 
@@ -188,6 +191,24 @@ async def test_a_paused_job_keeps_no_lock_from_a_job_of_another_queue(app: App, 
     await queue.succeeded(paused)
 
 
+async def test_a_paused_job_that_gets_a_lock_late_keeps_it_from_no_job_of_another_queue(
+    app: App, workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement or a transaction that began before the pause gives it the lock, and commits after the first look."""
+    monkeypatch.setattr(pause_keeper, "_FREE_AGAIN", 0.3)
+    monkeypatch.setattr(pause_keeper, "_FREE_ON", 0.3)
+    task = app.task(name="task")(lambda: None)
+    running = await workers.listening(queue, update_heartbeat_interval=0.05)
+    await app.queues.pause_async("mail")
+    await knows(queue)
+    await until(lambda: not parts_of(running).pause_keeper._unfreed)
+    for lock in ("soon after the pause", "in the course of the pause"):
+        paused = await task.configure(queue="mail", lock=lock, schedule_in={"hours": 1}).defer_async()
+        queue.sql("UPDATE procrastinate_jobs SET scheduled_at = NULL, readiness = 1 WHERE id = :id", id=paused)
+        await queue.succeeded(await task.configure(queue="other", lock=lock).defer_async())
+        assert queue.status(paused) is Status.TODO
+
+
 async def test_a_scheduled_job_waits_for_the_end_of_the_pause(app: App, workers: Workers, queue: Queue) -> None:
     task = app.task(name="task", queue="mail")(lambda: None)
     await workers.listening(queue, update_heartbeat_interval=0.05)
@@ -240,6 +261,7 @@ async def test_a_heartbeat_that_names_an_ended_pause_leaves_no_job_parked(
         return await get_pauses(self)
 
     task = app.task(name="task", queue="mail")(lambda: None)
+    monkeypatch.setattr(WorkerRun, "_hear", lambda self, answer: None)  # the test says what heartbeats bring
     running = await workers.listening(queue, update_heartbeat_interval=100, stalled_worker_timeout=600)
     await happens(freed)
     monkeypatch.setattr(JobManager, "get_pauses", get_slowly)

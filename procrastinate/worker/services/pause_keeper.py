@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import random
 
 from procrastinate.core import Pauses
 from procrastinate.manager import JobManager
 from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.fetch.paused_queues import PausedQueues
 from procrastinate.worker.run.slots import Slots
+from procrastinate.worker.services.watch_duty import WatchDuty
 
 _STEP = 1000
 """Number of jobs that one statement changes at most."""
+_FREE_AGAIN = 1.0
+"""Seconds after which locks and slots are freed once more. A statement that began before the pause may end after it,
+and give them to the next job of the queue."""
+_FREE_ON = 60.0
+"""Seconds between two more times in a long pause, on average. A transaction of a user may be as long."""
 
 
 class PauseKeeper:
@@ -25,6 +33,8 @@ class PauseKeeper:
         Have the prefetched jobs.
     board:
         Where it posts that jobs may run again.
+    duty:
+        Says whether this worker is one of those that go on freeing locks and slots while a queue is paused.
     """
 
     def __init__(
@@ -33,15 +43,18 @@ class PauseKeeper:
         board: Noticeboard,
         paused: PausedQueues,
         slots: Slots,
+        duty: WatchDuty,
     ) -> None:
         self._manager = manager
         self._board = board
         self._paused = paused
         self._slots = slots
+        self._duty = duty
         self._obeyed: frozenset[str] = frozenset()
         self._is_asked = False
         self._must_free = False
         self._unfreed: set[str] = set()
+        self._frees_at = math.inf
 
     def ask(self) -> None:
         """Ask the database which queues are paused."""
@@ -65,6 +78,7 @@ class PauseKeeper:
             if self._is_asked:
                 await self._read_pauses()
             self._note_changes()
+            self._note_time()
             await self._free_locks()
             await self._free_jobs()
             await self._until_changed()
@@ -86,32 +100,54 @@ class PauseKeeper:
         self._must_free |= self._paused.take_ended()
         if begun:
             self._slots.release_queues(begun)
+            self._frees_at = _now() + _FREE_AGAIN
+
+    def _note_time(self) -> None:
+        """Free the locks and slots of all paused queues again if it is time."""
+        if _now() < self._frees_at:
+            return
+        self._unfreed |= self._obeyed
+        lasts = self._obeyed and self._duty.is_on
+        self._frees_at = _now() + _FREE_ON * random.uniform(0.5, 1.5) if lasts else math.inf
 
     async def _free_locks(self) -> None:
-        """Take the locks from the jobs of newly paused queues that have not started."""
+        """Take the locks and slots from the jobs of paused queues that have not started."""
         for queue in sorted(self._unfreed):
             while await self._manager.free_locks_of_paused(queue) >= _STEP:
                 pass
             self._unfreed.discard(queue)
 
     async def _free_jobs(self) -> None:
-        """Let the parked jobs go on whose pause has ended."""
+        """Let the parked jobs go on whose pause has ended. At the start there are seldom any."""
         if not self._must_free:
             return
+        if (await self._manager.find_unswept()).parked:
+            await self._unpark()
+        self._must_free = False
+        self._board.post_return()
+
+    async def _unpark(self) -> None:
         while await self._manager.unpark_resumed_jobs() >= _STEP:
             pass
         start: str | None = None
         while (start := (await self._manager.sweep_parked_jobs(start=start)).reached) is not None:
             pass
-        self._must_free = False
-        self._board.post_return()
 
     async def _until_changed(self) -> None:
-        """Wait for a change, or until a pause ends by itself. It may have ended since the last look."""
+        """Wait for a change, until a pause ends by itself, or until it is time to free locks and slots again.
+
+        A pause may have ended since the last look.
+        """
         if self._paused.has_ended:
             return
+        ends_in = self._paused.next_end_in
+        pause = min(math.inf if ends_in is None else ends_in, self._frees_at - _now())
         try:
-            async with asyncio.timeout(self._paused.next_end_in):
+            async with asyncio.timeout(None if pause == math.inf else max(pause, 0)):
                 await self._paused.changed.wait()
         except TimeoutError:
             return
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

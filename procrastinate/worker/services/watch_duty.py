@@ -33,6 +33,11 @@ class WatchDuty:
         else:
             self._has_begun.clear()
 
+    @property
+    def is_on(self) -> bool:
+        """Whether this worker looks after the others now."""
+        return self._has_begun.is_set()
+
     async def until_next_look(self, pause: float | None = None) -> None:
         """Wait for an interval, and then until this worker is a watcher, or for the tenth interval.
 
