@@ -269,7 +269,8 @@ class PeriodicDeferrer:
         self.job_manager = job_manager
         self.last_defers: dict[tuple[str, str], int] = {}
         self.has_looked = asyncio.Event()
-        """Set once the ticks that were due at the start are deferred, or could not be."""
+        """Set once the ticks that were due at the start are deferred, or two looks have failed."""
+        self._looks = 0
         self._held_up: set[tuple[str, str]] = set()
 
     async def run(self) -> None:
@@ -283,16 +284,25 @@ class PeriodicDeferrer:
     async def worker(self) -> None:
         """Defer ticks until cancelled. Return at once if there are no periodic tasks."""
         if not self.registry.periodic_tasks:
-            logger.info("No periodic task found", extra={"action": "periodic_deferrer_no_task"})
             self.has_looked.set()
+            logger.info("No periodic task found", extra={"action": "periodic_deferrer_no_task"})
             return
         refused = Seldom(logger, _REFUSED, "periodic_task_refused")
         while True:
-            try:
-                pause = await self._defer_due(refused)
-            finally:
-                self.has_looked.set()
+            pause = await self._look(refused)
             await self.wait(pause)
+
+    async def _look(self, refused: Seldom) -> float:
+        """Defer the ticks that are due. The first look that fails is repeated at once, and does not count."""
+        self._looks += 1
+        try:
+            pause = await self._defer_due(refused)
+        except BaseException:
+            if self._looks > 1:
+                self.has_looked.set()
+            raise
+        self.has_looked.set()
+        return pause
 
     async def _defer_due(self, refused: Seldom) -> float:
         """Defer the ticks that are due, and return the seconds until the next look."""

@@ -79,7 +79,7 @@ if TYPE_CHECKING:
     from procrastinate.core.line_sweep import LineSweep, sweep_lines
     from procrastinate.core.listing import JobFilter, count_by_lock, count_by_queue, count_by_task, list_jobs
     from procrastinate.core.lock_timeouts import briefly
-    from procrastinate.core.look import Unswept, find_unswept, has_work, list_waiting_queues
+    from procrastinate.core.look import Unswept, find_unswept, has_parked_jobs, has_work, list_waiting_queues
     from procrastinate.core.lost_steps import WorkflowSweep, sweep_workflows
     from procrastinate.core.missing_rights import list_missing_grants
     from procrastinate.core.notify_interest import (
@@ -292,6 +292,7 @@ __all__ = [
     "get_progress",
     "get_result",
     "get_workflow",
+    "has_parked_jobs",
     "has_signal",
     "has_tick",
     "has_work",

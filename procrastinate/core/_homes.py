@@ -135,6 +135,7 @@ _MODULES = {
     "look": (
         "Unswept",
         "find_unswept",
+        "has_parked_jobs",
         "has_work",
         "list_waiting_queues",
     ),

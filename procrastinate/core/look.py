@@ -101,6 +101,14 @@ def list_waiting_queues(connection: sa.Connection, *, queues: Sequence[str]) -> 
     return [row.name for row in found]
 
 
+_HAS_PARKED = plain(sa.select(_first(is_parked(), jobs.c.lock, *_BY_PRIORITY).label("has_parked")))
+
+
+def has_parked_jobs(connection: sa.Connection) -> bool:
+    """Return whether there are parked jobs."""
+    return bool(connection.execute(_HAS_PARKED).scalar_one())
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Unswept:
     """What there is to sweep.

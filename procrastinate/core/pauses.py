@@ -19,7 +19,7 @@ from procrastinate.core.criteria import equals
 from procrastinate.core.fetch import from_microseconds, microseconds
 from procrastinate.core.operation_marks import finds_first_row_of, plain
 from procrastinate.core.rows import Pause
-from procrastinate.core.tables import PROMOTED, UNDECIDED, is_ready, jobs, paused_queues
+from procrastinate.core.tables import TODO, UNDECIDED, holds_lock, holds_slot, jobs, paused_queues
 
 
 def lasts() -> sa.ColumnElement[bool]:
@@ -127,19 +127,40 @@ def get_pauses(connection: sa.Connection) -> Pauses:
     return read_pauses(connection.execute(_TEXT).scalar_one())
 
 
-_HOLDERS = (
-    sa.select(jobs.c.id)
-    .where(
-        is_ready(),
-        jobs.c.queue_name == sa.bindparam("queue", type_=sa.Text()),
-        jobs.c.readiness == PROMOTED,
-        sa.or_(jobs.c.lock.is_not(None), jobs.c.limit_name.is_not(None)),
-        is_not_set_aside(jobs.c.id),
+_LIMIT: sa.BindParameter[int] = sa.bindparam("limit", type_=sa.Integer())
+
+
+def _unstarted(holds: sa.ColumnElement[bool], *order: sa.ColumnElement[Any], name: str) -> sa.Select[Any]:
+    """Return the query for the jobs of a queue that hold something and have not started.
+
+    The order is that of the index of holders. The index of ready jobs would lead through all jobs of the queue, so
+    nothing here says in its words that the jobs are ready.
+    """
+    found = (
+        sa.select(jobs.c.id)
+        .where(
+            holds,
+            jobs.c.status == TODO,
+            jobs.c.queue_name == sa.bindparam("queue", type_=sa.Text()),
+            is_not_set_aside(jobs.c.id),
+        )
+        .order_by(*order)
+        .limit(_LIMIT)
+        .with_for_update(key_share=True, skip_locked=True)
+        .cte(name)
     )
-    .order_by(jobs.c.priority.desc(), jobs.c.id)
-    .limit(sa.bindparam("limit", type_=sa.Integer()))
-    .with_for_update(key_share=True, skip_locked=True)
-)
+    return sa.select(found.c.id)
+
+
+def _holders() -> sa.Select[Any]:
+    holders = sa.union_all(
+        _unstarted(holds_lock(), jobs.c.lock, name="lock_holders"),
+        _unstarted(holds_slot(), jobs.c.limit_name, jobs.c.limit_key, name="slot_holders"),
+    ).subquery("holders")
+    return sa.select(holders.c.id).limit(_LIMIT)
+
+
+_HOLDERS = _holders()
 _PUT_BACK = sa.update(jobs).where(is_one_of(jobs.c.id, _HOLDERS)).values(readiness=UNDECIDED).returning(jobs.c.id)
 
 

@@ -428,6 +428,10 @@ class WorkerOperations(OperationCalls):
         """Return what there is for a worker to take back and to sweep."""
         return await self.connector.run_async(core.find_unswept)
 
+    async def has_parked_jobs(self) -> bool:
+        """Return whether there are parked jobs."""
+        return await self.connector.run_async(core.has_parked_jobs)
+
     async def take_unserved_slots(self) -> int:
         """Take the slots of some unclaimed jobs whose queue no worker serves, and return the number of jobs."""
         return len(await self._change_some_async(None, core.take_unserved_slots))

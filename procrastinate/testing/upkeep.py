@@ -86,6 +86,11 @@ def find_unswept(tables: Tables) -> core.Unswept:
     )
 
 
+@IMPLEMENTED.of(core.has_parked_jobs)
+def has_parked_jobs(tables: Tables) -> bool:
+    return bool(tables.where(tables.is_parked))
+
+
 @IMPLEMENTED.of(core.list_waiting_queues)
 def list_waiting_queues(tables: Tables, *, queues: Sequence[str]) -> list[str]:
     waiting = {row["queue_name"] for row in tables.where(lambda row: row["status"] == TODO)}

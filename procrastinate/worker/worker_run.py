@@ -67,9 +67,11 @@ class WorkerRun:
         return self._parts.board.worker_id
 
     def stop(self) -> None:
-        """Start no more jobs."""
+        """Start no more jobs, and wait for no look at the start."""
         self._announce_stop()
         self._may_begin.set()
+        self._parts.rescuer.has_looked.set()
+        self._deferrer.has_looked.set()
         self._parts.slots.stop()
 
     def hasten(self) -> None:

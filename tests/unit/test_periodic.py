@@ -281,6 +281,19 @@ async def test_without_periodic_tasks_the_deferrer_is_done(caplog: pytest.LogCap
     assert [vars(record)["action"] for record in caplog.records] == ["periodic_deferrer_no_task"]
 
 
+async def test_a_look_that_loses_its_connection_is_repeated_before_it_counts(app: App, manager: TickManager) -> None:
+    """A one-shot worker waits for it."""
+    add_periodic(app, "report", "* * * * *")
+    deferrer = PeriodicDeferrer(app.periodic_registry, job_manager=manager)
+    manager.raises["report"] = exceptions.DatabaseUnavailable()
+    counted = []
+    for _ in range(2):
+        with pytest.raises(exceptions.DatabaseUnavailable):
+            await deferrer.worker()
+        counted.append(deferrer.has_looked.is_set())
+    assert counted == [False, True]
+
+
 # Deferred jobs
 
 

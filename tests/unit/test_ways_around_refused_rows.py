@@ -59,6 +59,7 @@ NO_ROW = {
     "read_rooms", "read_room_of_all", "next_start", "seconds_to_next_window", "read_hold_offs", "read_last_turn",
     "within_capacity", "with_rooms", "read_held", "read_job_stack", "request_stack", "list_open_operations",
     "waiting_for_groups", "execute_together", "measure_lag", "reach", "list_cancelled_groups", "find_unswept",
+    "has_parked_jobs",
     "has_tick", "read_all_held", "read_terms", "wait_for_admissions",
 }  # fmt: skip
 OTHER_WAYS = GIVEN_ROWS | IN_SAVEPOINTS | ONE_ACT | PART_OF_ANOTHER | ONLY_INSERTS | OWN_STATISTICS | ONE_ROW | NO_ROW

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import time
 from collections.abc import Collection
 from typing import Any
 
@@ -191,22 +192,25 @@ async def test_a_paused_job_keeps_no_lock_from_a_job_of_another_queue(app: App, 
     await queue.succeeded(paused)
 
 
+@pytest.mark.parametrize("later", [False, True], ids=["soon after the pause", "in the course of the pause"])
 async def test_a_paused_job_that_gets_a_lock_late_keeps_it_from_no_job_of_another_queue(
-    app: App, workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch
+    app: App, workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch, later: bool
 ) -> None:
     """A statement or a transaction that began before the pause gives it the lock, and commits after the first look."""
-    monkeypatch.setattr(pause_keeper, "_FREE_AGAIN", 0.3)
-    monkeypatch.setattr(pause_keeper, "_FREE_ON", 0.3)
+    if later:
+        monkeypatch.setattr(pause_keeper, "_FREE_AGAIN", 0.0)
+        monkeypatch.setattr(pause_keeper, "_FREE_ON", 0.5)
     task = app.task(name="task")(lambda: None)
     running = await workers.listening(queue, update_heartbeat_interval=0.05)
     await app.queues.pause_async("mail")
     await knows(queue)
-    await until(lambda: not parts_of(running).pause_keeper._unfreed)
-    for lock in ("soon after the pause", "in the course of the pause"):
-        paused = await task.configure(queue="mail", lock=lock, schedule_in={"hours": 1}).defer_async()
-        queue.sql("UPDATE procrastinate_jobs SET scheduled_at = NULL, readiness = 1 WHERE id = :id", id=paused)
-        await queue.succeeded(await task.configure(queue="other", lock=lock).defer_async())
-        assert queue.status(paused) is Status.TODO
+    keeper = parts_of(running).pause_keeper
+    await until(lambda: keeper._obeyed == {"mail"} and not keeper._unfreed)
+    await until(lambda: not later or keeper._frees_at > time.monotonic() + 0.2)
+    paused = await task.configure(queue="mail", lock="k", schedule_in={"hours": 1}).defer_async()
+    queue.sql("UPDATE procrastinate_jobs SET scheduled_at = NULL, readiness = 1 WHERE id = :id", id=paused)
+    await queue.succeeded(await task.configure(queue="other", lock="k").defer_async())
+    assert queue.status(paused) is Status.TODO
 
 
 async def test_a_scheduled_job_waits_for_the_end_of_the_pause(app: App, workers: Workers, queue: Queue) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from procrastinate import exceptions
+from procrastinate import exceptions, periodic
 from procrastinate.app import App
 from procrastinate.core import Status
 from procrastinate.job_context import AbortReason, JobContext
+from procrastinate.manager import JobManager
 from procrastinate.worker import Worker
 from procrastinate.worker.fetch.release import Releaser
 from tests.worker.running import Queue, Workers, WorkerThread, happens, soon, until
@@ -79,6 +80,44 @@ async def test_a_worker_stops_when_all_that_it_logs_is_refused(
     finally:
         running.worker.logger.removeFilter(refuse)
     assert queue.status(job_id) == Status.SUCCEEDED
+
+
+async def test_a_one_shot_worker_ends_when_its_deferrer_cannot_log(
+    app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The worker waits for the first look of its deferrer, which says that there are no periodic tasks."""
+    caplog.set_level("DEBUG", logger="procrastinate")
+
+    def refuse(record: logging.LogRecord) -> bool:
+        raise ConnectionError(record)
+
+    job_id = await app.task(name="task")(lambda: None).defer_async()
+    periodic.logger.addFilter(refuse)
+    try:
+        await soon(workers.run())
+    finally:
+        periodic.logger.removeFilter(refuse)
+    assert queue.status(job_id) == Status.SUCCEEDED
+
+
+async def test_a_one_shot_worker_that_is_stopped_does_not_wait_for_due_ticks(
+    app: App, workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_asking = asyncio.Event()
+
+    async def read_no_clock(self: JobManager) -> float:
+        is_asking.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(JobManager, "read_clock", read_no_clock)
+    task: Any = app.task(name="tick")(lambda timestamp: None)
+    app.periodic(cron="* * * * *")(task)
+    job_id = await task.defer_async(timestamp=0)
+    running = workers.start(wait=False)
+    await happens(is_asking)
+    await running.stopped()
+    assert queue.status(job_id) == Status.TODO
 
 
 async def test_a_worker_without_jobs_stops_at_once(workers: Workers, queue: Queue) -> None:

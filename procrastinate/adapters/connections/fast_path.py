@@ -90,7 +90,7 @@ class DirectConnection(sa.Connection):
         pairs = [(written, call) for call in calls if (written := self._written(call.statement)) is not None]
         if len(pairs) < len(calls):
             return None
-        sent = [(written.text, {**written.constants, **call.parameters}) for written, call in pairs]
+        sent = [(written, {**written.constants, **call.parameters}) for written, call in pairs]
         try:
             rows = await_only(_run_together(driver, sent))
         except BaseException as error:
@@ -147,19 +147,23 @@ async def _run_async(
     """Run a statement and read its rows: the way from SQLAlchemy's greenlet to the event loop is taken once."""
     cursor = driver.cursor(row_factory=tuple_row)
     await cursor.execute(written.text, values, prepare=prepare)
-    return await cursor.fetchall() if written.has_rows else []
+    return await _rows(cursor, written)
 
 
 async def _run_together(
-    driver: psycopg.AsyncConnection[Any], statements: Sequence[tuple[str, Mapping[str, Any]]]
+    driver: psycopg.AsyncConnection[Any], statements: Sequence[tuple[_Written, Mapping[str, Any]]]
 ) -> list[list[_Row]]:
     """Run statements in one pipeline. Its end is the commit, and the rows are read after that."""
     cursors = []
     async with driver.pipeline():
-        for text, values in statements:
+        for written, values in statements:
             cursors.append(cursor := driver.cursor(row_factory=tuple_row))
-            await cursor.execute(text, values, prepare=True)
-    return [await cursor.fetchall() for cursor in cursors]
+            await cursor.execute(written.text, values, prepare=True)
+    return [await _rows(cursor, written) for cursor, (written, _) in zip(cursors, statements, strict=True)]
+
+
+async def _rows(cursor: psycopg.AsyncCursor[_Row], written: _Written) -> list[_Row]:
+    return await cursor.fetchall() if written.has_rows else []
 
 
 class DirectConnections:

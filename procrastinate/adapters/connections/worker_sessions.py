@@ -24,7 +24,7 @@ def defaults_suit(connection: sa.Connection) -> bool:
     known = session_of(connection)
     if known is None:
         known = connection.info[SESSION] = _begin(connection)
-        connection.rollback()  # of the transaction that SQLAlchemy sees: the level cannot be changed in one
+        connection.rollback()  # of the transaction that an engine with echo has begun: the level cannot change in one
     return known.suits
 
 

@@ -18,8 +18,8 @@ _STEP = 1000
 _FREE_AGAIN = 1.0
 """Seconds after which locks and slots are freed once more. A statement that began before the pause may end after it,
 and give them to the next job of the queue."""
-_FREE_ON = 60.0
-"""Seconds between two more times in a long pause, on average. A transaction of a user may be as long."""
+_FREE_ON = 120.0
+"""Seconds from then to the next time in a long pause, on average. A transaction of a user may be as long."""
 
 
 class PauseKeeper:
@@ -34,7 +34,7 @@ class PauseKeeper:
     board:
         Where it posts that jobs may run again.
     duty:
-        Says whether this worker is one of those that go on freeing locks and slots while a queue is paused.
+        Says whether this worker is one of those that free locks and slots again while a queue is paused.
     """
 
     def __init__(
@@ -79,8 +79,8 @@ class PauseKeeper:
                 await self._read_pauses()
             self._note_changes()
             self._note_time()
-            await self._free_locks()
             await self._free_jobs()
+            await self._free_locks()
             await self._until_changed()
 
     async def _read_pauses(self) -> None:
@@ -103,12 +103,12 @@ class PauseKeeper:
             self._frees_at = _now() + _FREE_AGAIN
 
     def _note_time(self) -> None:
-        """Free the locks and slots of all paused queues again if it is time."""
+        """Free the locks and slots of all paused queues again if it is time, and this worker's duty."""
         if _now() < self._frees_at:
             return
-        self._unfreed |= self._obeyed
-        lasts = self._obeyed and self._duty.is_on
-        self._frees_at = _now() + _FREE_ON * random.uniform(0.5, 1.5) if lasts else math.inf
+        if self._duty.is_on:
+            self._unfreed |= self._obeyed
+        self._frees_at = _now() + _FREE_ON * random.uniform(0.5, 1.5) if self._obeyed else math.inf
 
     async def _free_locks(self) -> None:
         """Take the locks and slots from the jobs of paused queues that have not started."""
@@ -121,7 +121,7 @@ class PauseKeeper:
         """Let the parked jobs go on whose pause has ended. At the start there are seldom any."""
         if not self._must_free:
             return
-        if (await self._manager.find_unswept()).parked:
+        if await self._manager.has_parked_jobs():
             await self._unpark()
         self._must_free = False
         self._board.post_return()
