@@ -269,8 +269,7 @@ class PeriodicDeferrer:
         self.job_manager = job_manager
         self.last_defers: dict[tuple[str, str], int] = {}
         self.has_looked = asyncio.Event()
-        """Set once the ticks that were due at the start are deferred, or two looks have failed."""
-        self._looks = 0
+        """Set once the ticks that were due at the start are deferred, or could not be."""
         self._held_up: set[tuple[str, str]] = set()
 
     async def run(self) -> None:
@@ -293,13 +292,13 @@ class PeriodicDeferrer:
             await self.wait(pause)
 
     async def _look(self, refused: Seldom) -> float:
-        """Defer the ticks that are due. The first look that fails is repeated at once, and does not count."""
-        self._looks += 1
+        """Defer the ticks that are due. A look that loses its connection does not count, and is repeated soon."""
         try:
             pause = await self._defer_due(refused)
+        except exceptions.DatabaseUnavailable:
+            raise
         except BaseException:
-            if self._looks > 1:
-                self.has_looked.set()
+            self.has_looked.set()
             raise
         self.has_looked.set()
         return pause

@@ -155,7 +155,9 @@ def _unstarted(holds: sa.ColumnElement[bool], *order: sa.ColumnElement[Any], nam
 def _holders() -> sa.Select[Any]:
     holders = sa.union_all(
         _unstarted(holds_lock(), jobs.c.lock, name="lock_holders"),
-        _unstarted(holds_slot(), jobs.c.limit_name, jobs.c.limit_key, name="slot_holders"),
+        _unstarted(
+            sa.and_(holds_slot(), jobs.c.lock.is_(None)), jobs.c.limit_name, jobs.c.limit_key, name="slot_holders"
+        ),
     ).subquery("holders")
     return sa.select(holders.c.id).limit(_LIMIT)
 

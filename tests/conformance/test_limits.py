@@ -284,6 +284,15 @@ def test_a_job_of_a_paused_queue_has_no_slot_until_its_queue_goes_on(run: Run) -
     assert fetch_ids(run, worker_id) == [waiting]
 
 
+def test_a_job_with_a_lock_and_a_slot_counts_once_when_its_queue_is_paused(run: Run) -> None:
+    """Fewer jobs than the limit mean that none is left."""
+    define(run, concurrency=5)
+    both, slot_only = limited(run, queue_name="mail", lock="a"), limited(run, queue_name="mail")
+    settle(run)
+    run(core.pause_queue, "mail")
+    assert sorted(run(core.free_locks_of_paused, queue="mail", limit=2)) == [both, slot_only]
+
+
 def test_a_job_with_a_slot_gives_it_back_when_its_queue_is_paused(run: Run) -> None:
     define(run, concurrency=1)
     unstarted, open_one = limited(run, queue_name="mail"), limited(run)

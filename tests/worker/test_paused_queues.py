@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from procrastinate import exceptions
 from procrastinate.app import App
 from procrastinate.core import Pauses, Promotion, Status
+from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 from procrastinate.testing import InMemoryConnector
 from procrastinate.worker.parts import Parts
@@ -192,21 +193,48 @@ async def test_a_paused_job_keeps_no_lock_from_a_job_of_another_queue(app: App, 
     await queue.succeeded(paused)
 
 
+async def test_a_job_that_is_claimed_while_its_queue_is_paused_does_not_start(
+    app: App, workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fetch begins before the pause, and its answer comes after the worker has released the jobs of the queue."""
+    claimed, may_arrive = asyncio.Event(), asyncio.Event()
+    fetch = JobManager.fetch_jobs
+
+    async def fetch_slowly(self: JobManager, *arguments: Any, **options: Any) -> list[Job]:
+        jobs = await fetch(self, *arguments, **options)
+        if jobs:
+            claimed.set()
+            await may_arrive.wait()
+        return jobs
+
+    task = app.task(name="task")(lambda: None)
+    running = await workers.listening(queue, update_heartbeat_interval=100, stalled_worker_timeout=600)
+    monkeypatch.setattr(JobManager, "fetch_jobs", fetch_slowly)
+    mail = await task.configure(queue="mail").defer_async()
+    await happens(claimed)
+    await app.queues.pause_async("mail")
+    await until(lambda: parts_of(running).pause_keeper._obeyed == {"mail"})
+    may_arrive.set()
+    await queue.succeeded(await task.configure(queue="other").defer_async())
+    await queue.reaches(mail, Status.TODO)
+    await app.queues.resume_async("mail")
+    await queue.succeeded(mail)
+
+
 @pytest.mark.parametrize("later", [False, True], ids=["soon after the pause", "in the course of the pause"])
 async def test_a_paused_job_that_gets_a_lock_late_keeps_it_from_no_job_of_another_queue(
     app: App, workers: Workers, queue: Queue, monkeypatch: pytest.MonkeyPatch, later: bool
 ) -> None:
     """A statement or a transaction that began before the pause gives it the lock, and commits after the first look."""
-    if later:
-        monkeypatch.setattr(pause_keeper, "_FREE_AGAIN", 0.0)
-        monkeypatch.setattr(pause_keeper, "_FREE_ON", 0.5)
+    monkeypatch.setattr(pause_keeper, "_FREE_AGAIN", 0.0 if later else 2.0)
+    monkeypatch.setattr(pause_keeper, "_FREE_ON", 0.5 if later else 1000.0)
     task = app.task(name="task")(lambda: None)
     running = await workers.listening(queue, update_heartbeat_interval=0.05)
     await app.queues.pause_async("mail")
     await knows(queue)
     keeper = parts_of(running).pause_keeper
     await until(lambda: keeper._obeyed == {"mail"} and not keeper._unfreed)
-    await until(lambda: not later or keeper._frees_at > time.monotonic() + 0.2)
+    await until(lambda: keeper._frees_at > time.monotonic() + 0.2)
     paused = await task.configure(queue="mail", lock="k", schedule_in={"hours": 1}).defer_async()
     queue.sql("UPDATE procrastinate_jobs SET scheduled_at = NULL, readiness = 1 WHERE id = :id", id=paused)
     await queue.succeeded(await task.configure(queue="other", lock="k").defer_async())

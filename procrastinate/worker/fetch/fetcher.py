@@ -196,6 +196,7 @@ class Fetcher:
         if released_elsewhere is not None:
             self._pool.release_unstarted([job for job in jobs if job.id not in released_elsewhere])
             return True, False
+        jobs = self._release_paused(jobs, since=paused)
         self.fetched_at = loop.time()
         self._cursor.fetched([] if paused else jobs, wanted=wanted, after=after, seconds=self.fetched_at - began)
         if self.on_fetch is not None:
@@ -205,3 +206,11 @@ class Fetcher:
             self.named.fetched(jobs, has_room=len(jobs) < wanted)
         self._pool.take(jobs)
         return bool(jobs), len(jobs) < wanted
+
+    def _release_paused(self, jobs: list[Job], *, since: frozenset[str]) -> list[Job]:
+        """Release the jobs of queues that were paused during the fetch, and return the others."""
+        paused = self._paused.names - since
+        if not paused:
+            return jobs
+        self._pool.release_unstarted([job for job in jobs if job.queue in paused])
+        return [job for job in jobs if job.queue not in paused]

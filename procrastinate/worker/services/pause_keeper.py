@@ -11,13 +11,14 @@ from procrastinate.manager import JobManager
 from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.fetch.paused_queues import PausedQueues
 from procrastinate.worker.run.slots import Slots
+from procrastinate.worker.services.supervision import do_each
 from procrastinate.worker.services.watch_duty import WatchDuty
 
 _STEP = 1000
 """Number of jobs that one statement changes at most."""
 _FREE_AGAIN = 1.0
-"""Seconds after which locks and slots are freed once more. A statement that began before the pause may end after it,
-and give them to the next job of the queue."""
+"""Seconds after which each worker frees locks and slots once more. A statement that began before the pause may end
+after it, and give them to the next job of the queue. A job that is released has them again."""
 _FREE_ON = 120.0
 """Seconds from then to the next time in a long pause, on average. A transaction of a user may be as long."""
 
@@ -55,6 +56,7 @@ class PauseKeeper:
         self._must_free = False
         self._unfreed: set[str] = set()
         self._frees_at = math.inf
+        self._is_first_repeat = False
 
     def ask(self) -> None:
         """Ask the database which queues are paused."""
@@ -79,8 +81,7 @@ class PauseKeeper:
                 await self._read_pauses()
             self._note_changes()
             self._note_time()
-            await self._free_jobs()
-            await self._free_locks()
+            await do_each(self._free_locks, self._free_jobs)
             await self._until_changed()
 
     async def _read_pauses(self) -> None:
@@ -100,20 +101,22 @@ class PauseKeeper:
         self._must_free |= self._paused.take_ended()
         if begun:
             self._slots.release_queues(begun)
-            self._frees_at = _now() + _FREE_AGAIN
+            self._frees_at = min(self._frees_at, _now() + _FREE_AGAIN)
+            self._is_first_repeat = True
 
     def _note_time(self) -> None:
-        """Free the locks and slots of all paused queues again if it is time, and this worker's duty."""
+        """Free the locks and slots of all paused queues again if it is time. In a long pause, that is a duty of few."""
         if _now() < self._frees_at:
             return
-        if self._duty.is_on:
+        if self._duty.is_on or self._is_first_repeat:
             self._unfreed |= self._obeyed
+        self._is_first_repeat = False
         self._frees_at = _now() + _FREE_ON * random.uniform(0.5, 1.5) if self._obeyed else math.inf
 
     async def _free_locks(self) -> None:
         """Take the locks and slots from the jobs of paused queues that have not started."""
         for queue in sorted(self._unfreed):
-            while await self._manager.free_locks_of_paused(queue) >= _STEP:
+            while queue in self._paused.names and await self._manager.free_locks_of_paused(queue) >= _STEP:
                 pass
             self._unfreed.discard(queue)
 
