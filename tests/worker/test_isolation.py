@@ -214,10 +214,18 @@ async def test_a_task_that_a_job_leaves_behind_keeps_the_context_of_its_job(
     assert seen == ["the first job's"]
 
 
+def prefetch_at_any_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let jobs count as short, and none wait for too long."""
+    monkeypatch.setattr(prefetch, "WINDOW", NEVER)
+    for module in (prefetch, early_release):
+        monkeypatch.setattr(module, "LONGEST_WAIT", NEVER)
+
+
 async def test_no_statement_of_the_worker_is_made_in_the_context_of_a_job(
-    app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture
+    app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Jobs are fetched, recorded and given back in the worker's context, whichever job came before."""
+    prefetch_at_any_load(monkeypatch)
     caplog.set_level("DEBUG", logger="procrastinate")
     task, _ = add_task(app, is_async=True)
     ids = await task.batch_defer_async(*({} for _ in range(200)))
@@ -234,10 +242,7 @@ async def test_a_job_that_stops_the_worker_does_so_in_the_workers_context(
     app: App, workers: Workers, queue: Queue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was fetched ahead is given back, and the worker signs off."""
-    # At any load, jobs count as short, and none waits for too long.
-    monkeypatch.setattr(prefetch, "WINDOW", NEVER)
-    for module in (prefetch, early_release):
-        monkeypatch.setattr(module, "LONGEST_WAIT", NEVER)
+    prefetch_at_any_load(monkeypatch)
     caplog.set_level("DEBUG", logger="procrastinate")
     task, _ = add_task(app, is_async=True)
 
