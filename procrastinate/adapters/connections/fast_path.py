@@ -147,7 +147,7 @@ async def _run_async(
     """Run a statement and read its rows: the way from SQLAlchemy's greenlet to the event loop is taken once."""
     cursor = driver.cursor(row_factory=tuple_row)
     await cursor.execute(written.text, values, prepare=prepare)
-    return await _rows(cursor, written)
+    return await cursor.fetchall() if written.has_rows else []
 
 
 async def _run_together(
@@ -159,11 +159,10 @@ async def _run_together(
         for written, values in statements:
             cursors.append(cursor := driver.cursor(row_factory=tuple_row))
             await cursor.execute(written.text, values, prepare=True)
-    return [await _rows(cursor, written) for cursor, (written, _) in zip(cursors, statements, strict=True)]
-
-
-async def _rows(cursor: psycopg.AsyncCursor[_Row], written: _Written) -> list[_Row]:
-    return await cursor.fetchall() if written.has_rows else []
+    return [
+        await cursor.fetchall() if written.has_rows else []
+        for cursor, (written, _) in zip(cursors, statements, strict=True)
+    ]
 
 
 class DirectConnections:
