@@ -117,50 +117,89 @@ def lock_holders(due: sa.FromClause) -> sa.CTE:
     )
 
 
+def _comes_before(one: sa.FromClause, other: sa.FromClause, other_id: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    """Return the condition "this job of a lock runs before that one": by priority, then by id."""
+    return sa.or_(
+        one.c.priority > other.c.priority, sa.and_(one.c.priority == other.c.priority, one.c.id < other_id)
+    )
+
+
 def _outranked(ranked: sa.CTE, holder: sa.CTE) -> sa.CTE:
     """Return the promoted jobs that have not started and that the first waiting job outranks."""
     first = ranked.alias("first")
-    comes_before = sa.or_(
-        first.c.priority > holder.c.priority,
-        sa.and_(first.c.priority == holder.c.priority, first.c.id < holder.c.kept_id),
-    )
     return (
         sa.select(holder.c.kept_id.label("id"), holder.c.lock)
         .join(first, sa.and_(first.c.lock == holder.c.lock, first.c.place == 1))
-        .where(holder.c.status != DOING, comes_before)
+        .where(holder.c.status != DOING, _comes_before(first, holder, holder.c.kept_id))
         .cte("outranked")
     )
 
 
-def _verdict(due: sa.CTE) -> sa.CTE:
+def _orphans(ranked: sa.CTE, holder: sa.CTE, *may_go_on: Callable[[sa.FromClause], sa.ColumnElement[bool]]) -> sa.CTE:
+    """Lock the first parked job of each free lock, and return those that come before the first due job.
+
+    The job that had the lock has left and has not seen them. A parked job with a limit has no slot, so it waits for a
+    sweep.
+    """
+    first, parked = ranked.alias("first_of_lock"), jobs.alias("parked")
+    head = (
+        sa.select(parked.c.id, parked.c.priority)
+        .where(
+            holder.c.seen_id.is_(None),
+            parked.c.lock == holder.c.lock,
+            is_parked(parked),
+            parked.c.limit_name.is_(None),
+            *(condition(parked) for condition in may_go_on),
+        )
+        .order_by(parked.c.priority.desc(), parked.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .lateral("head")
+    )
+    of_lock = sa.and_(first.c.lock == holder.c.lock, first.c.place == 1)
+    found = holder.join(first, of_lock).join(head, sa.true())
+    return _materialized(
+        sa.select(head.c.id, holder.c.lock).select_from(found).where(_comes_before(head, first, first.c.id)), "orphan"
+    )
+
+
+def _verdict(due: sa.CTE, *may_go_on: Callable[[sa.FromClause], sa.ColumnElement[bool]]) -> sa.CTE:
     """Decide on each due job.
 
     A job without a lock is promoted. Of the jobs that want a lock, the first (by priority, then id) is promoted if the
-    lock is free. The others are parked behind it, and a trigger takes the next one out when the holder leaves.
+    lock is free. The others are parked behind it, and a trigger takes the next one out when the holder leaves. A job
+    that was parked before, and that comes before all of them, is promoted in their place.
 
     Parking is only safe while the holder cannot leave, so this statement locks the holder's row. If it cannot, because
-    the holder is just leaving or a user's open transaction has the row, the first job is left for another look. The
-    others are parked all the same, since the first will let them go.
+    the holder is just leaving or a user's open transaction has the row, the last job is left for another look. The
+    others are parked all the same. The holder hands the lock to the first of them, or the next look finds them.
 
     A promoted job that has not started gives way to one that outranks it. A job with a limit gets in line.
+
+    Parameters
+    ----------
+    may_go_on:
+        Conditions under which a parked job may be promoted.
     """
-    in_line = sa.func.row_number().over(partition_by=due.c.lock, order_by=(due.c.priority.desc(), due.c.id))
-    ranked = sa.select(due, in_line.label("place")).cte("ranked")
+    in_line = {"partition_by": due.c.lock, "order_by": (due.c.priority.desc(), due.c.id)}
+    place = sa.func.row_number().over(**in_line).label("place")
+    is_last = sa.func.lead(due.c.id).over(**in_line).is_(None).label("is_last")
+    ranked = sa.select(due, place, is_last).cte("ranked")
     holder = lock_holders(due)
-    outranked = _outranked(ranked, holder)
-    is_free = sa.or_(ranked.c.lock.is_(None), sa.and_(holder.c.seen_id.is_(None), ranked.c.place == 1))
-    is_safe = sa.or_(holder.c.seen_id.is_(None), holder.c.kept_id.is_not(None), ranked.c.place > 1)
+    outranked, orphan = _outranked(ranked, holder), _orphans(ranked, holder, *may_go_on)
+    is_first = sa.and_(holder.c.seen_id.is_(None), ranked.c.place == 1, orphan.c.id.is_(None))
+    is_free = sa.or_(ranked.c.lock.is_(None), is_first)
+    is_safe = sa.or_(holder.c.seen_id.is_(None), holder.c.kept_id.is_not(None), ~ranked.c.is_last)
+    readiness = sa.case((ranked.c.is_limited, IN_LINE), (is_free, PROMOTED), else_=PARKED)
     return (
-        sa.select(
-            ranked.c.id, sa.case((ranked.c.is_limited, IN_LINE), (is_free, PROMOTED), else_=PARKED).label("readiness")
-        )
+        sa.select(ranked.c.id, readiness.label("readiness"), sa.true().label("is_due"))
         .select_from(
-            ranked.outerjoin(holder, holder.c.lock == ranked.c.lock).outerjoin(
-                outranked, outranked.c.lock == ranked.c.lock
-            )
+            ranked.outerjoin(holder, holder.c.lock == ranked.c.lock)
+            .outerjoin(outranked, outranked.c.lock == ranked.c.lock)
+            .outerjoin(orphan, orphan.c.lock == ranked.c.lock)
         )
         .where(outranked.c.id.is_(None), is_safe)
-        .union_all(sa.select(outranked.c.id, UNDECIDED))
+        .union_all(sa.select(outranked.c.id, UNDECIDED, sa.false()), sa.select(orphan.c.id, PROMOTED, sa.false()))
         .cte("verdict")
     )
 
@@ -177,7 +216,7 @@ def _verdict_with_pauses(due: sa.CTE) -> sa.CTE:
     is_paused = due.c.queue_name == sa.any_(_PAUSED)
     open_ = sa.select(due.c.id, due.c.lock, due.c.priority, due.c.is_limited).where(~is_paused).cte("open_due")
     held = sa.select(due.c.id, due.c.own_lock.label("lock")).where(is_paused).cte("held")
-    verdict = _verdict(open_)
+    verdict = _verdict(open_, lambda table: table.c.queue_name != sa.all_(_PAUSED))
     locks = sa.select(held.c.lock).where(held.c.lock.is_not(None)).distinct().subquery("lock_of_held")
     holder, waiting = jobs.alias("holder_of_held"), jobs.alias("waiting")
     is_held = sa.select(holder.c.id).where(holder.c.lock == locks.c.lock, holds_lock(holder)).exists()
@@ -189,10 +228,14 @@ def _verdict_with_pauses(due: sa.CTE) -> sa.CTE:
         .with_for_update(skip_locked=True)
         .lateral("following")
     )
-    freed = sa.select(following.c.id, UNDECIDED).select_from(locks.join(following, sa.true())).where(~is_held)
+    freed = (
+        sa.select(following.c.id, UNDECIDED, sa.false())
+        .select_from(locks.join(following, sa.true()))
+        .where(~is_held)
+    )
     return (
-        sa.select(verdict.c.id, verdict.c.readiness)
-        .union_all(sa.select(held.c.id, PARKED), freed)
+        sa.select(verdict.c.id, verdict.c.readiness, verdict.c.is_due)
+        .union_all(sa.select(held.c.id, PARKED, sa.true()), freed)
         .cte("verdict_with_pauses")
     )
 
@@ -249,7 +292,7 @@ def _promotion_statement(
         sa.update(jobs)
         .where(jobs.c.id == verdict.c.id, is_one_of(jobs.c.id, sa.select(verdict.c.id)))
         .values(readiness=verdict.c.readiness)
-        .returning(jobs.c.readiness)
+        .returning(jobs.c.readiness, verdict.c.is_due)
         .cte("decided")
     )
     examined: sa.ColumnElement[int] = sa.select(sa.func.count()).select_from(due).scalar_subquery()
@@ -260,7 +303,8 @@ def _promotion_statement(
         sa.case((~is_our_turn, _first_due(now))).label("first_due"),
         examined.label("due"),
         sa.func.count().filter(decided.c.readiness == PROMOTED).label("promoted"),
-        sa.func.count().filter(decided.c.readiness != UNDECIDED).label("settled"),
+        sa.func.count().filter(decided.c.readiness.in_((PARKED, IN_LINE))).label("parked"),
+        sa.func.count().filter(decided.c.readiness != UNDECIDED, decided.c.is_due).label("settled"),
         sa.or_(
             sa.func.coalesce(sa.func.bool_or(decided.c.readiness == IN_LINE), sa.false()),
             sa.select(openings.c.id).order_by(openings.c.id).limit(1).scalar_subquery().is_not(None),
@@ -340,7 +384,7 @@ def promote_jobs(
         promoted=row.promoted,
         again=not has_decided or row.due >= limit or row.due > row.settled,
         next_due_in=None if row.next_due_in is None else float(row.next_due_in),
-        parked=row.settled - row.promoted,
+        parked=row.parked,
         undecided=row.due - row.settled if has_decided else None,
         had_turn=row.had_turn,
         first_due=row.first_due,

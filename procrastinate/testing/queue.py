@@ -248,16 +248,18 @@ def promote_jobs(
     limited = [row for row in due if row["id"] not in verdict and tables.progress(row["id"]).limit_name is not None]
     verdict |= {row["id"]: Readiness.IN_LINE for row in limited}
     for lock, line in _by_lock([row for row in due if row["id"] not in verdict]):
+        if lock is not None and lock not in holders:
+            line = [*_orphan(tables, line[0], without=paused), *line]
         verdict |= _decide(line, holders.get(lock) if lock is not None else None)
     tables.update({job_id: {"readiness": readiness} for job_id, readiness in verdict.items()})
     counts = Counter(verdict.values())
-    settled = counts[Readiness.PROMOTED] + counts[Readiness.PARKED] + counts[Readiness.IN_LINE]
+    settled = sum(verdict.get(row["id"], Readiness.UNDECIDED) != Readiness.UNDECIDED for row in due)
     return Promotion(
         promoted=counts[Readiness.PROMOTED],
         again=len(due) >= limit or len(due) > settled or (bool(paused) and counts[Readiness.UNDECIDED] > 0),
         next_due_in=None if next_due is None else (next_due - now).total_seconds(),
-        parked=settled - counts[Readiness.PROMOTED],
-        undecided=max(len(due) - settled, 0),
+        parked=counts[Readiness.PARKED] + counts[Readiness.IN_LINE],
+        undecided=len(due) - settled,
         has_arrivals=tables.has_arrivals,
         has_openings=bool(tables.where(tables.is_in_line)),
     )
@@ -268,6 +270,16 @@ def _by_lock(rows: Iterable[JobRow]) -> list[tuple[str | None, list[JobRow]]]:
     locked = sorted((row for row in rows if row["lock"] is not None), key=lambda row: (row["lock"], in_order(row)))
     lines = [(lock, list(line)) for lock, line in itertools.groupby(locked, key=lambda row: row["lock"])]
     return [*((None, [row]) for row in rows if row["lock"] is None), *lines]
+
+
+def _orphan(tables: Tables, first: JobRow, *, without: Collection[str]) -> list[JobRow]:
+    """Return the parked job of a free lock that comes before the first due one. A job with a limit has no slot."""
+
+    def may_go_on(row: JobRow) -> bool:
+        is_of_lock = row["lock"] == first["lock"] and row["queue_name"] not in without
+        return is_of_lock and tables.is_parked(row) and tables.progress(row["id"]).limit_name is None
+
+    return sorted((row for row in tables.where(may_go_on) if in_order(row) < in_order(first)), key=in_order)[:1]
 
 
 def _decide(line: Sequence[JobRow], holder: JobRow | None) -> dict[int, Readiness]:

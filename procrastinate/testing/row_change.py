@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from typing import Any, cast
 
 from procrastinate.core import EventType, Readiness, Status
 from procrastinate.testing.limit_rows import LeftSlot
-from procrastinate.testing.rows import DOING, NOT_ENDED, TODO, JobRow, Progress
+from procrastinate.testing.rows import DOING, NOT_ENDED, TODO, JobRow, Progress, due_at
 
 
 @dataclasses.dataclass(slots=True)
@@ -48,6 +49,12 @@ class RowChange:
         """True if the job ran or could be fetched."""
         was_promoted = self.was["status"] == TODO and self.was_progress.readiness == Readiness.PROMOTED
         return self.was["status"] == DOING or was_promoted
+
+    def is_back(self, now: datetime.datetime) -> bool:
+        """Return true if the job waits for its lock again, and is due. A promotion then decides which job is next."""
+        waits = self.row["status"] == TODO and self.progress.readiness == Readiness.UNDECIDED
+        has_lock = self.progress.limit_name is None and self.row["lock"] == self.was["lock"]
+        return waits and has_lock and due_at(self.row) <= now
 
     @property
     def is_start(self) -> bool:

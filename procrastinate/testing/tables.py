@@ -258,7 +258,7 @@ class Tables:
         if any(update.is_ended_member for update in changed):
             self.has_arrivals = True
         self._look_again(update.row for update in changed if update.is_stale)
-        held = {update.released_lock for update in changed if update.was_holder}
+        held = {update.released_lock for update in changed if update.was_holder and not update.is_back(self.now)}
         self._unpark_next({update.released_lock for update in changed}, held)
         line_up_returned(self, (update for update in changed if update.is_returned))
         self._hand_over(update.left_slot for update in changed)

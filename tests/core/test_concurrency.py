@@ -292,12 +292,12 @@ def test_the_one_job_that_was_left_undecided_lets_the_others_go(engine: sa.Engin
         assert core.cancel_job(user, holder)
         run(core.promote_jobs)
         user.commit()
-    assert [readiness(run, job_id) for job_id in (first, second)] == [Readiness.UNDECIDED, Readiness.PARKED]
+    assert [readiness(run, job_id) for job_id in (first, second)] == [Readiness.PARKED, Readiness.UNDECIDED]
     if leave == "reschedule":
-        run(query, "UPDATE procrastinate_jobs SET scheduled_at = '2100-01-01Z' WHERE id = :id", id=first)
+        run(query, "UPDATE procrastinate_jobs SET scheduled_at = '2100-01-01Z' WHERE id = :id", id=second)
     else:
-        assert run(core.cancel_job, first, delete=leave == "delete")
-    assert fetch_ids(run, worker_id) == [second]
+        assert run(core.cancel_job, second, delete=leave == "delete")
+    assert fetch_ids(run, worker_id) == [first]
 
 
 def test_a_users_transaction_on_the_next_parked_job_does_not_keep_the_holder_from_finishing(
