@@ -6720,6 +6720,103 @@ UPDATE procrastinate_alembic_version SET version_num='procrastinate_0028' WHERE 
 
 -- Running upgrade procrastinate_0028 -> procrastinate_0029
 
+CREATE OR REPLACE FUNCTION procrastinate_leave(
+    queue_name text, job_id bigint, released text[], held text[], limit_names text[], limit_keys text[], limit_weights integer[]
+) RETURNS void
+LANGUAGE plpgsql
+SET enable_nestloop = on SET enable_hashjoin = off SET enable_mergejoin = off
+AS $function$
+DECLARE
+    hands_over boolean := current_setting('procrastinate.hand_over', true) IS DISTINCT FROM 'off';
+    may_be_paused boolean := true;
+    passed_by text[];
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' OR NOT hands_over THEN
+        IF has_table_privilege('procrastinate_openings', 'INSERT') THEN
+            INSERT INTO procrastinate_openings (lock)
+            SELECT freed.lock FROM unnest(released) AS freed (lock) WHERE hands_over;
+            INSERT INTO procrastinate_openings (limit_name, limit_key)
+            SELECT DISTINCT freed.name, freed.key FROM unnest(limit_names, limit_keys) AS freed (name, key);
+            PERFORM procrastinate_notify_waiting(queue_name, job_id, true, 1);
+        END IF;
+        RETURN;
+    END IF;
+
+    IF has_table_privilege('procrastinate_paused_queues', 'SELECT') THEN
+        SELECT EXISTS (
+            SELECT FROM procrastinate_paused_queues WHERE paused_until IS NULL OR paused_until > now()
+        ) INTO may_be_paused;
+    END IF;
+
+    IF released IS NOT NULL THEN
+        WITH changed AS (
+            UPDATE procrastinate_jobs AS job SET readiness = CASE
+                WHEN NOT may_be_paused AND job.limit_name IS NULL AND job.lock = ANY (held) AND NOT now.is_held
+                THEN 1 ELSE 0
+            END
+            FROM unnest(released) AS freed (lock)
+            CROSS JOIN LATERAL (
+                SELECT EXISTS (
+                    SELECT FROM procrastinate_jobs AS holder
+                    WHERE holder.lock = freed.lock
+                        AND (holder.status = 'doing' OR (holder.status = 'todo' AND holder.readiness = 1))
+                ) AS is_held
+                OFFSET 0
+            ) AS now
+            CROSS JOIN LATERAL (
+                SELECT parked.id
+                FROM (
+                    SELECT waiting.id
+                    FROM procrastinate_jobs AS waiting
+                    WHERE NOT now.is_held
+                        AND waiting.lock = freed.lock AND waiting.status = 'todo' AND waiting.readiness = 2
+                    ORDER BY waiting.priority DESC, waiting.id
+                    LIMIT 1
+                    FOR UPDATE SKIP LOCKED
+                ) AS parked
+                UNION ALL
+                SELECT parked.id
+                FROM (
+                    SELECT waiting.id
+                    FROM procrastinate_jobs AS waiting
+                    WHERE now.is_held
+                        AND waiting.lock = freed.lock AND waiting.status = 'todo' AND waiting.readiness = 2
+                    ORDER BY waiting.priority, waiting.id DESC
+                    LIMIT 1
+                    FOR UPDATE SKIP LOCKED
+                ) AS parked
+            ) AS next
+            WHERE job.id = next.id
+            RETURNING job.lock, job.limit_name
+        )
+        SELECT array_agg(changed.lock) INTO passed_by FROM changed WHERE changed.limit_name IS NOT NULL;
+    END IF;
+    IF passed_by IS NOT NULL AND has_table_privilege('procrastinate_openings', 'INSERT') THEN
+        INSERT INTO procrastinate_openings (lock) SELECT passed.lock FROM unnest(passed_by) AS passed (lock);
+    END IF;
+
+    IF limit_names IS NOT NULL
+        AND has_table_privilege('procrastinate_openings', 'INSERT')
+        AND has_table_privilege('procrastinate_limits', 'SELECT')
+    THEN
+        BEGIN
+            PERFORM procrastinate_hand_over(
+                queue_name, job_id, limit_names, limit_keys, limit_weights,
+                may_be_paused OR current_setting('procrastinate.hand_over_slots', true) IS NOT DISTINCT FROM 'off'
+            );
+        EXCEPTION WHEN OTHERS THEN
+            INSERT INTO procrastinate_openings (limit_name, limit_key)
+            SELECT DISTINCT freed.name, freed.key FROM unnest(limit_names, limit_keys) AS freed (name, key);
+            PERFORM procrastinate_notify_waiting(queue_name, job_id, true, 1);
+            IF SQLSTATE NOT IN ('P0001', '40001', '40P01', '55P03') AND left(SQLSTATE, 2) <> '23' THEN
+                RAISE WARNING 'No slot was handed on, so an admission gives it away: %', SQLERRM
+                    USING ERRCODE = SQLSTATE;
+            END IF;
+        END;
+    END IF;
+END
+$function$;
+
 CREATE OR REPLACE FUNCTION procrastinate_jobs_updated() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_nestloop = off
 AS $function$
@@ -6893,9 +6990,6 @@ BEGIN
             job.limit_name IS NOT NULL AND (was.status, was.readiness, job.status, job.readiness)
                 = ('todo', 0, 'todo', 1) AS is_forced,
             job.status <> was.status AS is_moved,
-            job.status = 'todo' AND job.readiness = 0 AND job.limit_name IS NULL
-                AND job.lock IS NOT DISTINCT FROM was.lock
-                AND (job.scheduled_at IS NULL OR job.scheduled_at <= now()) AS is_back,
             job.workflow_id,
             job.workflow_id IS NOT NULL
                 AND was.status IN ('todo', 'doing', 'aborting')
@@ -6921,6 +7015,12 @@ BEGIN
                         OR job.status NOT IN ('todo', 'doing')
                         OR (job.status = 'todo' AND was.status = 'doing')
                         OR job.scheduled_at IS DISTINCT FROM was.scheduled_at
+                    )
+                    AND NOT (
+                        was.status = 'doing' AND job.status = 'todo' AND job.readiness IN (0, 1)
+                        AND job.limit_name IS NULL
+                        AND job.lock IS NOT DISTINCT FROM was.lock
+                        AND (job.scheduled_at IS NULL OR job.scheduled_at <= now())
                     )
                 THEN was.lock
             END AS released_lock
@@ -6981,7 +7081,7 @@ BEGIN
         array_agg(id) FILTER (WHERE is_undated),
         array_agg(id) FILTER (WHERE is_stale),
         array_agg(id) FILTER (WHERE is_forced),
-        array_agg(DISTINCT released_lock) FILTER (WHERE was_holder AND NOT is_back),
+        array_agg(DISTINCT released_lock) FILTER (WHERE was_holder),
         array_agg(was_limit_name) FILTER (WHERE is_leaving),
         array_agg(was_limit_key) FILTER (WHERE is_leaving),
         array_agg(greatest(was_limit_weight, 1)) FILTER (WHERE is_leaving),

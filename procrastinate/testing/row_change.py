@@ -50,11 +50,11 @@ class RowChange:
         was_promoted = self.was["status"] == TODO and self.was_progress.readiness == Readiness.PROMOTED
         return self.was["status"] == DOING or was_promoted
 
-    def is_back(self, now: datetime.datetime) -> bool:
-        """Return true if the job waits for its lock again, and is due. A promotion then decides which job is next."""
-        waits = self.row["status"] == TODO and self.progress.readiness == Readiness.UNDECIDED
+    def waits_again(self, now: datetime.datetime) -> bool:
+        """Return true if the job ran and is due again. Those behind it in its lock then stay where they are."""
+        waits = self.row["status"] == TODO and self.progress.readiness in (Readiness.UNDECIDED, Readiness.PROMOTED)
         has_lock = self.progress.limit_name is None and self.row["lock"] == self.was["lock"]
-        return waits and has_lock and due_at(self.row) <= now
+        return self.was["status"] == DOING and waits and has_lock and due_at(self.row) <= now
 
     @property
     def is_start(self) -> bool:

@@ -181,6 +181,11 @@ class Tables:
         )
         return min(parked, key=in_order, default=None)
 
+    def last_parked(self, lock: str) -> JobRow | None:
+        """Return the parked job of a lock that comes last."""
+        parked = self.where(lambda row: row["lock"] == lock and self.is_parked(row))
+        return max(parked, key=in_order, default=None)
+
     def taken_queueing_locks(self) -> set[str]:
         """Return the queueing locks of all waiting jobs."""
         waiting = self.where(matching(status=TODO))
@@ -258,8 +263,9 @@ class Tables:
         if any(update.is_ended_member for update in changed):
             self.has_arrivals = True
         self._look_again(update.row for update in changed if update.is_stale)
-        held = {update.released_lock for update in changed if update.was_holder and not update.is_back(self.now)}
-        self._unpark_next({update.released_lock for update in changed}, held)
+        left = [update for update in changed if not update.waits_again(self.now)]
+        held = {update.released_lock for update in left if update.was_holder}
+        self._unpark_next({update.released_lock for update in left}, held)
         line_up_returned(self, (update for update in changed if update.is_returned))
         self._hand_over(update.left_slot for update in changed)
 
@@ -314,10 +320,15 @@ class Tables:
     # Effects of a change
 
     def _unpark_next(self, locks: Iterable[str | None], held: Collection[str | None]) -> None:
-        """Hand each lock that its holder has left to the next job, and let the next job of any other be looked at."""
-        next_jobs = [self.first_parked(lock) for lock in locks if lock is not None]
-        rows = [row for row in next_jobs if row is not None]
+        """Hand each lock that its holder has left to the next job.
+
+        A promotion looks at the first job of another free lock, and at the last one of a lock that has a holder.
+        """
         holders = self.holders()
+        chosen = [
+            self.last_parked(lock) if lock in holders else self.first_parked(lock) for lock in locks if lock is not None
+        ]
+        rows = [row for row in chosen if row is not None]
         handed = {
             row["id"]
             for row in rows

@@ -159,3 +159,38 @@ def test_an_outcome_and_a_retry_of_one_statement_hand_their_locks_on_each_in_its
     run(query, statement, ids=jobs[:2])
     assert [job.id for job in run(core.fetch_jobs, worker_id=other, limit=5)] == [jobs[2]]
     assert fetch_ids(run, other) == [jobs[1]]
+
+
+def test_a_release_with_the_lock_leaves_the_parked_jobs_where_they_are(run: SyncRun) -> None:
+    """The released job can start at once and end before any promotion."""
+    own, other = worker(run), worker(run)
+    first, second, third = (defer(run, lock="l") for _ in range(3))
+    assert fetch_ids(run, own) == [first]
+    settle(run)
+    _release(run, first, own)
+    assert [readiness(run, job_id) for job_id in (first, second, third)] == [
+        Readiness.PROMOTED,
+        Readiness.PARKED,
+        Readiness.PARKED,
+    ]
+    assert [job.id for job in run(core.fetch_jobs, worker_id=other, limit=5)] == [first]
+    run(core.finish_job_by_id, first, status=Status.SUCCEEDED, delete=False)
+    assert [job.id for job in run(core.fetch_jobs, worker_id=other, limit=5)] == [second]
+
+
+@pytest.mark.parametrize("leave", ["cancel", "delete", "reschedule"])
+def test_a_job_that_leaves_without_the_lock_lets_no_job_pass_another(run: SyncRun, leave: str) -> None:
+    """The holder ends before the next promotion and gives its lock to the first parked job."""
+    worker_id = worker(run)
+    holder, second, third = (defer(run, lock="l") for _ in range(3))
+    assert fetch_ids(run, worker_id) == [holder]
+    settle(run)
+    undecided = defer(run, lock="l")
+    if leave == "reschedule":
+        run(query, "UPDATE procrastinate_jobs SET scheduled_at = '2100-01-01Z' WHERE id = :id", id=undecided)
+    else:
+        assert run(core.cancel_job, undecided, delete=leave == "delete")
+    run(core.finish_job_by_id, holder, status=Status.SUCCEEDED, delete=False)
+    assert [job.id for job in run(core.fetch_jobs, worker_id=worker_id, limit=5)] == [second]
+    run(core.finish_job_by_id, second, status=Status.SUCCEEDED, delete=False)
+    assert start_order(run, worker_id) == [third]

@@ -1,9 +1,12 @@
-"""A job that waits again comes before the jobs behind it in its lock.
+"""Jobs of a lock run in their order, also if one of them waits again or leaves without the lock.
 
-A job whose worker died, that is tried again at once, or that plain SQL sends back, is due as soon as it waits. The
-trigger handed its lock to the next job, which could start first. Now the next job is looked at together with the one
-that came back, and a promotion gives the lock to the first of them. Jobs that wait for a later time hand their locks on
-at once, as before.
+A promotion looks at some jobs of a lock while others are parked. The trigger took a parked job out in two cases in
+which it does not get the lock at once. If the holder ended before the next promotion, the job behind it got the lock.
+
+- A job waits again and is due: its worker died, it is tried again at once, plain SQL sends it back, or its worker
+  releases it with its lock. It comes before the parked jobs, so they stay parked. A promotion compares it with them.
+- A job that waits without the lock is cancelled or moved, while another one holds the lock. A promotion may have left
+  this job to look again at the holder. Now the last parked job takes over this part, and not the first.
 
 Workers written for the revision before promote these jobs in the same way.
 
@@ -14,6 +17,7 @@ Revises: procrastinate_0028
 from __future__ import annotations
 
 from procrastinate.alembic.replace_functions import execute_as_written, replaced
+from procrastinate.alembic.versions import p0026_undefined_limits as twenty_sixth
 from procrastinate.alembic.versions import p0028_simple_updates as former
 
 revision = "procrastinate_0029"
@@ -22,26 +26,85 @@ branch_labels = None
 depends_on = None
 
 # A job with a limit gets in line for a slot before its lock is looked at, so it holds up no other.
-_IS_BACK = """job.status = 'todo' AND job.readiness = 0 AND job.limit_name IS NULL
-                AND job.lock IS NOT DISTINCT FROM was.lock
-                AND (job.scheduled_at IS NULL OR job.scheduled_at <= now()) AS is_back"""
+_WAITS_AGAIN = """(
+                        was.status = 'doing' AND job.status = 'todo' AND job.readiness IN (0, 1)
+                        AND job.limit_name IS NULL
+                        AND job.lock IS NOT DISTINCT FROM was.lock
+                        AND (job.scheduled_at IS NULL OR job.scheduled_at <= now())
+                    )"""
 
-JOBS_UPDATED = replaced(
-    former.JOBS_UPDATED,
+WITHOUT_RETURNS = (
+    """                        OR job.scheduled_at IS DISTINCT FROM was.scheduled_at
+                    )
+                THEN was.lock""",
+    f"""                        OR job.scheduled_at IS DISTINCT FROM was.scheduled_at
+                    )
+                    AND NOT {_WAITS_AGAIN}
+                THEN was.lock""",
+)
+JOBS_UPDATED = replaced(former.JOBS_UPDATED, WITHOUT_RETURNS)
+
+
+def _parked(condition: str, order: str) -> str:
+    """Return the first parked job of a lock in an order. A part of a union may not lock rows, and a subquery may."""
+    return f"""SELECT parked.id
+                FROM (
+                    SELECT waiting.id
+                    FROM procrastinate_jobs AS waiting
+                    WHERE {condition}
+                        AND waiting.lock = freed.lock AND waiting.status = 'todo' AND waiting.readiness = 2
+                    ORDER BY {order}
+                    LIMIT 1
+                    FOR UPDATE SKIP LOCKED
+                ) AS parked"""  # noqa: S608
+
+
+# OFFSET 0 looks for the holder once. While an old transaction is open, each look passes all former holders.
+LEAVE = replaced(
+    twenty_sixth.LEAVE,
     (
-        "            job.status <> was.status AS is_moved,\n",
-        f"            job.status <> was.status AS is_moved,\n            {_IS_BACK},\n",
+        """AND NOT EXISTS (
+                    SELECT FROM procrastinate_jobs AS holder
+                    WHERE holder.lock = job.lock
+                        AND (holder.status = 'doing' OR (holder.status = 'todo' AND holder.readiness = 1))
+                )
+                THEN 1 ELSE 0""",
+        """AND NOT now.is_held
+                THEN 1 ELSE 0""",
     ),
     (
-        "array_agg(DISTINCT released_lock) FILTER (WHERE was_holder),",
-        "array_agg(DISTINCT released_lock) FILTER (WHERE was_holder AND NOT is_back),",
+        """            CROSS JOIN LATERAL (
+                SELECT waiting.id
+                FROM procrastinate_jobs AS waiting
+                WHERE waiting.lock = freed.lock AND waiting.status = 'todo' AND waiting.readiness = 2
+                ORDER BY waiting.priority DESC, waiting.id
+                LIMIT 1
+                FOR UPDATE SKIP LOCKED
+            ) AS next
+""",
+        f"""            CROSS JOIN LATERAL (
+                SELECT EXISTS (
+                    SELECT FROM procrastinate_jobs AS holder
+                    WHERE holder.lock = freed.lock
+                        AND (holder.status = 'doing' OR (holder.status = 'todo' AND holder.readiness = 1))
+                ) AS is_held
+                OFFSET 0
+            ) AS now
+            CROSS JOIN LATERAL (
+                {_parked("NOT now.is_held", "waiting.priority DESC, waiting.id")}
+                UNION ALL
+                {_parked("now.is_held", "waiting.priority, waiting.id DESC")}
+            ) AS next
+""",  # noqa: S608
     ),
 )
 
 
 def upgrade() -> None:
-    execute_as_written(JOBS_UPDATED)
+    for statement in (LEAVE, JOBS_UPDATED):
+        execute_as_written(statement)
 
 
 def downgrade() -> None:
-    execute_as_written(replaced(former.JOBS_UPDATED))
+    for statement in (twenty_sixth.LEAVE, former.JOBS_UPDATED):
+        execute_as_written(replaced(statement))
