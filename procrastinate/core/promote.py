@@ -119,9 +119,7 @@ def lock_holders(due: sa.FromClause) -> sa.CTE:
 
 def _comes_before(one: sa.FromClause, other: sa.FromClause, other_id: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
     """Return the condition "this job of a lock runs before that one": by priority, then by id."""
-    return sa.or_(
-        one.c.priority > other.c.priority, sa.and_(one.c.priority == other.c.priority, one.c.id < other_id)
-    )
+    return sa.or_(one.c.priority > other.c.priority, sa.and_(one.c.priority == other.c.priority, one.c.id < other_id))
 
 
 def _outranked(ranked: sa.CTE, holder: sa.CTE) -> sa.CTE:
@@ -229,9 +227,7 @@ def _verdict_with_pauses(due: sa.CTE) -> sa.CTE:
         .lateral("following")
     )
     freed = (
-        sa.select(following.c.id, UNDECIDED, sa.false())
-        .select_from(locks.join(following, sa.true()))
-        .where(~is_held)
+        sa.select(following.c.id, UNDECIDED, sa.false()).select_from(locks.join(following, sa.true())).where(~is_held)
     )
     return (
         sa.select(verdict.c.id, verdict.c.readiness, verdict.c.is_due)

@@ -49,6 +49,13 @@ def has_tables(url: str) -> bool:
         return core.jobs_table_exists(connection)
 
 
+def steps_held(url: str) -> list[tuple[str, bool]]:
+    """Each step that waits for others, and whether no fetch sees it."""
+    with psycopg.connect(libpq_url(url)) as connection:
+        held = "SELECT step, scheduled_at = 'infinity' FROM procrastinate_jobs WHERE readiness = 5 ORDER BY id"
+        return connection.execute(held).fetchall()
+
+
 def contents(url: str) -> dict[str, list[str]]:
     """Every row of the queue, with times in milliseconds, as fixtures have them."""
 
@@ -267,6 +274,7 @@ def test_loaddata_brings_what_decides_when_jobs_run(
             call_command("loaddata", str(fixture), verbosity=0)
             with pytest.raises(AlreadyEnqueued):
                 unique.defer()
+            assert steps_held(other) == [("step", True)], "a step without its time starts before the one it waits for"
             assert app.limits.list()[0].concurrency == 1
             app.run_worker(wait=False, install_signal_handlers=False, listen_notify=False)
             assert app.workflows.get(workflow_id).state == "succeeded"

@@ -137,3 +137,16 @@ def out_of_order(entries: Iterable[Entry]) -> list[tuple[Entry, Entry]]:
             found.append((before, entry))
         last[entry.lock] = entry
     return found
+
+
+def cut_off(entries: Iterable[Entry]) -> int:
+    """Count the runs that did not come to their end, and after which the job started again."""
+    under_way: set[int] = set()
+    found = 0
+    for entry in entries:
+        if entry.moment == "end":
+            under_way.discard(entry.number)
+        else:
+            found += entry.number in under_way
+            under_way.add(entry.number)
+    return found

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from tests.faults.conftest import Report
-from tests.faults.ledger import out_of_order, overlaps
+from tests.faults.ledger import cut_off, out_of_order, overlaps
 from tests.faults.queue import Queue
 from tests.faults.size import Size
 from tests.faults.test_killed_workers import ENOUGH_RESCUES
@@ -60,4 +60,6 @@ def test_no_lock_is_held_twice_where_workers_are_killed(queue: Queue, fleet: Fle
     report(10, f"The same, and 5 % of the jobs kill their worker ({len(kill)} kills)", verdict, may_run_again=True)
     assert overlaps(entries) == []
     assert sum(worker.exit_code == -signal.SIGKILL for worker in fleet.workers) == len(kill)
-    assert verdict.again <= len(kill) * concurrency, "those that ran when their worker was killed, and no other"
+    assert cut_off(entries) <= len(kill) * concurrency, "those that ran when their worker was killed, and no other"
+    # Of a busy worker, the outcomes of the last two milliseconds are not written yet.
+    assert verdict.again <= 2 * len(kill) * concurrency
