@@ -179,10 +179,10 @@ def _verdict(due: sa.CTE, *may_go_on: Callable[[sa.FromClause], sa.ColumnElement
     may_go_on:
         Conditions under which a parked job may be promoted.
     """
-    in_line = {"partition_by": due.c.lock, "order_by": (due.c.priority.desc(), due.c.id)}
-    place = sa.func.row_number().over(**in_line).label("place")
-    is_last = sa.func.lead(due.c.id).over(**in_line).is_(None).label("is_last")
-    ranked = sa.select(due, place, is_last).cte("ranked")
+    order = due.c.priority.desc(), due.c.id
+    place = sa.func.row_number().over(partition_by=due.c.lock, order_by=order)
+    next_id = sa.func.lead(due.c.id).over(partition_by=due.c.lock, order_by=order)
+    ranked = sa.select(due, place.label("place"), next_id.is_(None).label("is_last")).cte("ranked")
     holder = lock_holders(due)
     outranked, orphan = _outranked(ranked, holder), _orphans(ranked, holder, *may_go_on)
     is_first = sa.and_(holder.c.seen_id.is_(None), ranked.c.place == 1, orphan.c.id.is_(None))

@@ -64,8 +64,7 @@ def freeze(queue: Queue, proxy: Proxy, which: str) -> None:
 
 def port_of(queue: Queue, query: str) -> int:
     """Return the client port of the worker's connection whose last statement was `query`."""
-    until(lambda: queue.sql(_OF_WORKER, query=query), f"the worker has sent {query}")
-    return int(queue.sql(_OF_WORKER, query=query))
+    return int(until(lambda: queue.sql(_OF_WORKER, query=query), f"the worker has sent {query}"))
 
 
 @pytest.mark.parametrize(

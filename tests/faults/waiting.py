@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import sqlalchemy as sa
 
@@ -14,18 +16,16 @@ PATIENCE = 90.0
 
 _AWAY = (sa.exc.DBAPIError, exceptions.ConnectorException)
 
+T = TypeVar("T")
 
-def until(condition: Callable[[], object], what: str, within: float = PATIENCE) -> None:
-    """Wait until something is the case. While the database is away, it is not."""
+
+def until(condition: Callable[[], T], what: str, within: float = PATIENCE) -> T:
+    """Wait until something is the case, and return it. While the database is away, it is not."""
     deadline = time.monotonic() + within
-    while not _is_true(condition):
+    while True:
+        with contextlib.suppress(*_AWAY):
+            if found := condition():
+                return found
         if time.monotonic() > deadline:
             raise AssertionError(f"Not within {within:g} s: {what}")
         time.sleep(0.05)
-
-
-def _is_true(condition: Callable[[], object]) -> bool:
-    try:
-        return bool(condition())
-    except _AWAY:
-        return False
