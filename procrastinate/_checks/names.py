@@ -7,12 +7,12 @@ import uuid
 from typing import Any
 
 from procrastinate import exceptions
+from procrastinate.core.defaults import LARGEST_PRIORITY, SMALLEST_PRIORITY
 
 NAME_LENGTH = 128
 _LOCK_BYTES = 2600
 """A B-tree index entry in PostgreSQL has at most 2,704 bytes, including overhead
 (https://www.postgresql.org/docs/current/btree.html)."""
-_SMALLEST_PRIORITY, _LARGEST_PRIORITY = -(2**31), 2**31 - 1
 _NUL = "a NUL character, which PostgreSQL cannot store"
 _HALF = "half a character (a lone surrogate), which is no text"
 _NAN = "NaN or an infinity, which JSON does not have"
@@ -71,9 +71,9 @@ def _check_text(what: str, value: Any, *, or_none: bool = True) -> None:
 def check_priority(priority: Any) -> None:
     """Check the priority of a job. ``True`` and ``False`` are invalid."""
     is_number = isinstance(priority, int) and not isinstance(priority, bool)
-    if not is_number or not _SMALLEST_PRIORITY <= priority <= _LARGEST_PRIORITY:
+    if not is_number or not SMALLEST_PRIORITY <= priority <= LARGEST_PRIORITY:
         raise exceptions.InvalidJob(
-            f"The priority must be a whole number from {_SMALLEST_PRIORITY} to {_LARGEST_PRIORITY}, not {priority!r}"
+            f"The priority must be a whole number from {SMALLEST_PRIORITY} to {LARGEST_PRIORITY}, not {priority!r}"
         )
 
 

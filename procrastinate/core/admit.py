@@ -26,7 +26,7 @@ from procrastinate.core.lock_timeouts import end_when_left_alone, waits_briefly
 from procrastinate.core.lowering import take_slots_back
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.pauses import is_open
-from procrastinate.core.promote import lock_holders, turn_taken
+from procrastinate.core.promote import turn_taken
 from procrastinate.core.rates import (
     ALL_RATES,
     RATES,
@@ -51,6 +51,7 @@ from procrastinate.core.tables import (
     openings,
 )
 from procrastinate.core.turns import keep_last_turn, within_capacity
+from procrastinate.core.verdicts import lock_holders
 
 ADMITTED_AT_ONCE = 500
 """How many openings one admission looks at, and how many jobs of a limit it lets go."""

@@ -10,23 +10,29 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import OID
 
-from procrastinate.core.arrays import array_param, is_not_set_aside, is_one_of, write_array
-from procrastinate.core.defaults import PROMOTED_AT_ONCE
+from procrastinate.core.arrays import is_not_set_aside, is_one_of, write_array
+from procrastinate.core.defaults import PROMOTED_AT_ONCE, SMALLEST_PRIORITY
 from procrastinate.core.operation_marks import finds_first_row_of, prepared
 from procrastinate.core.rows import Promotion
 from procrastinate.core.tables import (
-    DOING,
     IN_LINE,
     PARKED,
     PROMOTED,
     UNDECIDED,
     arrivals,
     due_at,
-    holds_lock,
-    is_parked,
     is_upcoming,
     jobs,
     openings,
+)
+from procrastinate.core.verdicts import (
+    is_in_open_queue,
+    lock_holders,
+    materialized,
+    orphans,
+    ranked_by_lock,
+    verdict,
+    verdict_with_pauses,
 )
 from procrastinate.core.windows import first_window
 
@@ -37,10 +43,6 @@ _ADVISORY_LOCKS = 0x70726F63 << 32
 def turn_key() -> int:
     """Return the upper half of the key of the advisory lock, as ``pg_locks.classid`` shows it."""
     return _ADVISORY_LOCKS >> 32
-
-
-def _materialized(select: sa.Select[Any], name: str) -> sa.CTE:
-    return select.cte(name).prefix_with("MATERIALIZED", dialect="postgresql")
 
 
 def turn_taken() -> sa.ColumnElement[bool]:
@@ -71,7 +73,7 @@ def _take_turn() -> sa.CTE:
     The turn is for speed alone. Any session that can connect can hold this lock for as long as it likes, so a caller
     must be able to go on without it.
     """
-    return _materialized(sa.select(turn_taken().label("mine")), "turn")
+    return materialized(sa.select(turn_taken().label("mine")), "turn")
 
 
 def _due(
@@ -90,149 +92,6 @@ def _due(
         .order_by(due_at(), jobs.c.priority.desc(), jobs.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
-    )
-
-
-def lock_holders(due: sa.FromClause) -> sa.CTE:
-    """Return the holder of each lock that is wanted, as it is seen, and as it could be locked.
-
-    Lateral, one row each: the unique index is probed once a lock, whatever the planner believes of the table. While an
-    old transaction is open, a probe passes all former holders. So the row to lock is found by its id, and the CASE
-    hides the condition of that index from the planner.
-    """
-    wanted = sa.select(due.c.lock).where(due.c.lock.is_not(None)).distinct().cte("wanted")
-    holder = jobs.alias("holder_now")
-    of_lock = sa.and_(holder.c.lock == wanted.c.lock, holds_lock(holder))
-    seen = sa.select(holder.c.id).where(of_lock).limit(1).lateral("seen")
-    kept = (
-        sa.select(holder.c.id, holder.c.status, holder.c.priority)
-        .where(holder.c.id == seen.c.id, sa.case((of_lock, sa.true()), else_=sa.false()))
-        .limit(1)
-        .with_for_update(read=True, skip_locked=True)
-        .lateral("kept")
-    )
-    columns = (wanted.c.lock, seen.c.id.label("seen_id"), kept.c.id.label("kept_id"), kept.c.status, kept.c.priority)
-    return _materialized(
-        sa.select(*columns).select_from(wanted.outerjoin(seen, sa.true()).outerjoin(kept, sa.true())), "holder"
-    )
-
-
-def _comes_before(one: sa.FromClause, other: sa.FromClause, other_id: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-    """Return the condition "this job of a lock runs before that one": by priority, then by id."""
-    return sa.or_(one.c.priority > other.c.priority, sa.and_(one.c.priority == other.c.priority, one.c.id < other_id))
-
-
-def _outranked(ranked: sa.CTE, holder: sa.CTE) -> sa.CTE:
-    """Return the promoted jobs that have not started and that the first waiting job outranks."""
-    first = ranked.alias("first")
-    return (
-        sa.select(holder.c.kept_id.label("id"), holder.c.lock)
-        .join(first, sa.and_(first.c.lock == holder.c.lock, first.c.place == 1))
-        .where(holder.c.status != DOING, _comes_before(first, holder, holder.c.kept_id))
-        .cte("outranked")
-    )
-
-
-def _orphans(ranked: sa.CTE, holder: sa.CTE, *may_go_on: Callable[[sa.FromClause], sa.ColumnElement[bool]]) -> sa.CTE:
-    """Lock the first parked job of each free lock, and return those that come before the first due job.
-
-    The job that had the lock has left and has not seen them. A parked job with a limit has no slot, so it waits for a
-    sweep.
-    """
-    first, parked = ranked.alias("first_of_lock"), jobs.alias("parked")
-    head = (
-        sa.select(parked.c.id, parked.c.priority)
-        .where(
-            holder.c.seen_id.is_(None),
-            parked.c.lock == holder.c.lock,
-            is_parked(parked),
-            parked.c.limit_name.is_(None),
-            *(condition(parked) for condition in may_go_on),
-        )
-        .order_by(parked.c.priority.desc(), parked.c.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .lateral("head")
-    )
-    of_lock = sa.and_(first.c.lock == holder.c.lock, first.c.place == 1)
-    found = holder.join(first, of_lock).join(head, sa.true())
-    return _materialized(
-        sa.select(head.c.id, holder.c.lock).select_from(found).where(_comes_before(head, first, first.c.id)), "orphan"
-    )
-
-
-def _verdict(due: sa.CTE, *may_go_on: Callable[[sa.FromClause], sa.ColumnElement[bool]]) -> sa.CTE:
-    """Decide on each due job.
-
-    A job without a lock is promoted. Of the jobs that want a lock, the first (by priority, then id) is promoted if the
-    lock is free. The others are parked behind it, and a trigger takes the next one out when the holder leaves. A job
-    that was parked before, and that comes before all of them, is promoted in their place.
-
-    Parking is only safe while the holder cannot leave, so this statement locks the holder's row. If it cannot, because
-    the holder is just leaving or a user's open transaction has the row, the last job is left for another look. The
-    others are parked all the same. The holder hands the lock to the first of them, or the next look finds them.
-
-    A promoted job that has not started gives way to one that outranks it. A job with a limit gets in line.
-
-    Parameters
-    ----------
-    may_go_on:
-        Conditions under which a parked job may be promoted.
-    """
-    order = due.c.priority.desc(), due.c.id
-    place = sa.func.row_number().over(partition_by=due.c.lock, order_by=order)
-    next_id = sa.func.lead(due.c.id).over(partition_by=due.c.lock, order_by=order)
-    ranked = sa.select(due, place.label("place"), next_id.is_(None).label("is_last")).cte("ranked")
-    holder = lock_holders(due)
-    outranked, orphan = _outranked(ranked, holder), _orphans(ranked, holder, *may_go_on)
-    is_first = sa.and_(holder.c.seen_id.is_(None), ranked.c.place == 1, orphan.c.id.is_(None))
-    is_free = sa.or_(ranked.c.lock.is_(None), is_first)
-    is_safe = sa.or_(holder.c.seen_id.is_(None), holder.c.kept_id.is_not(None), ~ranked.c.is_last)
-    readiness = sa.case((ranked.c.is_limited, IN_LINE), (is_free, PROMOTED), else_=PARKED)
-    return (
-        sa.select(ranked.c.id, readiness.label("readiness"), sa.true().label("is_due"))
-        .select_from(
-            ranked.outerjoin(holder, holder.c.lock == ranked.c.lock)
-            .outerjoin(outranked, outranked.c.lock == ranked.c.lock)
-            .outerjoin(orphan, orphan.c.lock == ranked.c.lock)
-        )
-        .where(outranked.c.id.is_(None), is_safe)
-        .union_all(sa.select(outranked.c.id, UNDECIDED, sa.false()), sa.select(orphan.c.id, PROMOTED, sa.false()))
-        .cte("verdict")
-    )
-
-
-_PAUSED = array_param("paused", sa.Text())
-
-
-def _verdict_with_pauses(due: sa.CTE) -> sa.CTE:
-    """Decide on each due job while queues are paused.
-
-    A job of a paused queue is parked: it gets no lock, and no promotion looks at it again. If its lock is free,
-    the first parked job of an open queue goes on. A trigger that frees the next job of a lock may choose a paused one.
-    """
-    is_paused = due.c.queue_name == sa.any_(_PAUSED)
-    open_ = sa.select(due.c.id, due.c.lock, due.c.priority, due.c.is_limited).where(~is_paused).cte("open_due")
-    held = sa.select(due.c.id, due.c.own_lock.label("lock")).where(is_paused).cte("held")
-    verdict = _verdict(open_, lambda table: table.c.queue_name != sa.all_(_PAUSED))
-    locks = sa.select(held.c.lock).where(held.c.lock.is_not(None)).distinct().subquery("lock_of_held")
-    holder, waiting = jobs.alias("holder_of_held"), jobs.alias("waiting")
-    is_held = sa.select(holder.c.id).where(holder.c.lock == locks.c.lock, holds_lock(holder)).exists()
-    following = (
-        sa.select(waiting.c.id)
-        .where(waiting.c.lock == locks.c.lock, is_parked(waiting), waiting.c.queue_name != sa.all_(_PAUSED))
-        .order_by(waiting.c.priority.desc(), waiting.c.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .lateral("following")
-    )
-    freed = (
-        sa.select(following.c.id, UNDECIDED, sa.false()).select_from(locks.join(following, sa.true())).where(~is_held)
-    )
-    return (
-        sa.select(verdict.c.id, verdict.c.readiness, verdict.c.is_due)
-        .union_all(sa.select(held.c.id, PARKED, sa.true()), freed)
-        .cte("verdict_with_pauses")
     )
 
 
@@ -266,10 +125,14 @@ def has_arrivals() -> sa.ColumnElement[bool]:
     return sa.select(arrivals.c.id).order_by(arrivals.c.id).limit(1).scalar_subquery().is_not(None)
 
 
+def _is_in_play(table: sa.FromClause) -> sa.ColumnElement[bool]:
+    return is_not_set_aside(table.c.id)
+
+
 def _promotion_statement(
     now: sa.ColumnElement[Any],
     clock: sa.ColumnElement[Any],
-    decide: Callable[[sa.CTE], sa.CTE] = _verdict,
+    decide: Callable[..., sa.CTE] = verdict,
     columns: Sequence[sa.ColumnElement[Any]] = (),
     *,
     sets_aside: bool = False,
@@ -278,17 +141,16 @@ def _promotion_statement(
     turn = _take_turn()
     is_our_turn = sa.select(turn.c.mine).scalar_subquery()
     may_decide = sa.or_(is_our_turn, sa.bindparam("without_turn", type_=sa.Boolean()))
-    if sets_aside:
-        may_decide = sa.and_(may_decide, is_not_set_aside(jobs.c.id))
-    due = _materialized(_due(may_decide, now, *columns), "due")
-    verdict = decide(due)
+    may_change = [_is_in_play] if sets_aside else []
+    due = materialized(_due(sa.and_(may_decide, *(one(jobs) for one in may_change)), now, *columns), "due")
+    decision = decide(due, *may_change)
     # The probes bound what is read. A plan for the join alone may read the whole table, if that was small when the plan
     # was made.
     decided = (
         sa.update(jobs)
-        .where(jobs.c.id == verdict.c.id, is_one_of(jobs.c.id, sa.select(verdict.c.id)))
-        .values(readiness=verdict.c.readiness)
-        .returning(jobs.c.readiness, verdict.c.is_due)
+        .where(jobs.c.id == decision.c.id, is_one_of(jobs.c.id, sa.select(decision.c.id)))
+        .values(readiness=decision.c.readiness)
+        .returning(jobs.c.readiness, decision.c.is_due)
         .cte("decided")
     )
     examined: sa.ColumnElement[int] = sa.select(sa.func.count()).select_from(due).scalar_subquery()
@@ -314,7 +176,6 @@ def _promotion_statement(
 _DUE_BY = sa.bindparam("due_by", type_=sa.DateTime(timezone=True))
 _NOW_OR_DUE_BY = sa.func.coalesce(_DUE_BY, sa.func.now())
 _PROMOTE = prepared(_promotion_statement(sa.func.now(), sa.func.clock_timestamp()))
-_FIRST_DUE = _due(is_not_set_aside(jobs.c.id), _NOW_OR_DUE_BY)
 
 
 @functools.cache
@@ -332,7 +193,17 @@ def _promote_but_some() -> sa.Select[Any]:
 def _promote_with_pauses() -> sa.Select[Any]:
     columns = (jobs.c.queue_name, jobs.c.lock.label("own_lock"))
     clock = sa.func.clock_timestamp()
-    return _promotion_statement(_NOW_OR_DUE_BY, clock, _verdict_with_pauses, columns, sets_aside=True)
+    return _promotion_statement(_NOW_OR_DUE_BY, clock, verdict_with_pauses, columns, sets_aside=True)
+
+
+@functools.cache
+def _first_to_change() -> sa.Select[Any]:
+    due = materialized(_due(_is_in_play(jobs), _NOW_OR_DUE_BY, jobs.c.queue_name), "due")
+    # A job of a paused queue is parked, whatever its priority, and lets the first parked job of its lock go on.
+    priority = sa.case((is_in_open_queue(due), due.c.priority), else_=SMALLEST_PRIORITY)
+    asked = sa.select(due.c.id, due.c.lock, priority.label("priority")).cte("asked")
+    orphan = orphans(ranked_by_lock(asked), lock_holders(asked), is_in_open_queue, _is_in_play)
+    return sa.select(sa.func.coalesce(sa.select(orphan.c.id).scalar_subquery(), sa.select(due.c.id).scalar_subquery()))
 
 
 def promote_jobs(
@@ -391,9 +262,15 @@ def promote_jobs(
 
 @finds_first_row_of(promote_jobs)
 def first_due_job(
-    connection: sa.Connection, *, due_by: datetime.datetime | None = None, set_aside: Sequence[int] = ()
+    connection: sa.Connection,
+    *,
+    due_by: datetime.datetime | None = None,
+    set_aside: Sequence[int] = (),
+    paused: Sequence[str] = (),
 ) -> int | None:
-    """Return the id of the job on which a promotion would decide first, or ``None``."""
-    return (
-        connection.execute(_FIRST_DUE, {"due_by": due_by, "limit": 1, "set_aside": list(set_aside)}).scalars().first()
-    )
+    """Return the id of the job that a promotion would change first, or ``None``.
+
+    It is the first due job, or the parked job that gets the lock in its place.
+    """
+    values = {"due_by": due_by, "limit": 1, "set_aside": list(set_aside), "paused": write_array(paused, sa.Text())}
+    return connection.execute(_first_to_change(), values).scalars().first()

@@ -108,8 +108,9 @@ class WorkerOperations(OperationCalls):
             self.refused_rows.work_around(
                 core.promote_jobs,
                 limit=limit,
-                options={"without_turn": without_turn, "paused": paused},
+                options={"without_turn": without_turn},
                 due_by=due_by,
+                paused=paused,
             )
         )
         return promotion if tried == limit else dataclasses.replace(promotion, again=True)

@@ -6751,7 +6751,7 @@ BEGIN
     IF released IS NOT NULL THEN
         WITH changed AS (
             UPDATE procrastinate_jobs AS job SET readiness = CASE
-                WHEN NOT may_be_paused AND job.limit_name IS NULL AND job.lock = ANY (held) AND NOT now.is_held
+                WHEN NOT may_be_paused AND job.limit_name IS NULL AND job.lock = ANY (held) AND NOT of_lock.is_held
                 THEN 1 ELSE 0
             END
             FROM unnest(released) AS freed (lock)
@@ -6762,13 +6762,13 @@ BEGIN
                         AND (holder.status = 'doing' OR (holder.status = 'todo' AND holder.readiness = 1))
                 ) AS is_held
                 OFFSET 0
-            ) AS now
+            ) AS of_lock
             CROSS JOIN LATERAL (
                 SELECT parked.id
                 FROM (
                     SELECT waiting.id
                     FROM procrastinate_jobs AS waiting
-                    WHERE NOT now.is_held
+                    WHERE NOT of_lock.is_held
                         AND waiting.lock = freed.lock AND waiting.status = 'todo' AND waiting.readiness = 2
                     ORDER BY waiting.priority DESC, waiting.id
                     LIMIT 1
@@ -6779,7 +6779,7 @@ BEGIN
                 FROM (
                     SELECT waiting.id
                     FROM procrastinate_jobs AS waiting
-                    WHERE now.is_held
+                    WHERE of_lock.is_held
                         AND waiting.lock = freed.lock AND waiting.status = 'todo' AND waiting.readiness = 2
                     ORDER BY waiting.priority, waiting.id DESC
                     LIMIT 1
@@ -7020,6 +7020,7 @@ BEGIN
                         was.status = 'doing' AND job.status = 'todo' AND job.readiness IN (0, 1)
                         AND job.limit_name IS NULL
                         AND job.lock IS NOT DISTINCT FROM was.lock
+                        AND job.scheduled_at IS NOT DISTINCT FROM was.scheduled_at
                         AND (job.scheduled_at IS NULL OR job.scheduled_at <= now())
                     )
                 THEN was.lock

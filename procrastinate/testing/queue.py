@@ -241,15 +241,17 @@ def promote_jobs(
     holders = tables.holders()
     verdict: dict[int, Readiness] = {}
     held = [row for row in due if row["queue_name"] in paused]
-    for wanted in {row["lock"] for row in held if row["lock"] is not None} - holders.keys():
+    wanted_by_open = {row["lock"] for row in due if row not in held and tables.progress(row["id"]).limit_name is None}
+    for wanted in {row["lock"] for row in held if row["lock"] is not None} - holders.keys() - wanted_by_open:
         following = tables.first_parked(wanted, without=paused)
         verdict |= {} if following is None else {following["id"]: Readiness.UNDECIDED}
     verdict |= {row["id"]: Readiness.PARKED for row in held}
     limited = [row for row in due if row["id"] not in verdict and tables.progress(row["id"]).limit_name is not None]
     verdict |= {row["id"]: Readiness.IN_LINE for row in limited}
+    orphans = _orphans(tables, paused, set_aside)
     for lock, line in _by_lock([row for row in due if row["id"] not in verdict]):
-        if lock is not None and lock not in holders:
-            line = [*_orphan(tables, line[0], without=paused), *line]
+        if lock in orphans and lock not in holders and in_order(orphans[lock]) < in_order(line[0]):
+            line = [orphans[lock], *line]
         verdict |= _decide(line, holders.get(lock) if lock is not None else None)
     tables.update({job_id: {"readiness": readiness} for job_id, readiness in verdict.items()})
     counts = Counter(verdict.values())
@@ -272,14 +274,15 @@ def _by_lock(rows: Iterable[JobRow]) -> list[tuple[str | None, list[JobRow]]]:
     return [*((None, [row]) for row in rows if row["lock"] is None), *lines]
 
 
-def _orphan(tables: Tables, first: JobRow, *, without: Collection[str]) -> list[JobRow]:
-    """Return the parked job of a free lock that comes before the first due one. A job with a limit has no slot."""
+def _orphans(tables: Tables, without: Collection[str], set_aside: Collection[int]) -> dict[str, JobRow]:
+    """Return the first parked job of each lock. A job with a limit has no slot."""
 
     def may_go_on(row: JobRow) -> bool:
-        is_of_lock = row["lock"] == first["lock"] and row["queue_name"] not in without
-        return is_of_lock and tables.is_parked(row) and tables.progress(row["id"]).limit_name is None
+        is_in_play = row["queue_name"] not in without and row["id"] not in set_aside
+        return is_in_play and tables.is_parked(row) and tables.progress(row["id"]).limit_name is None
 
-    return sorted((row for row in tables.where(may_go_on) if in_order(row) < in_order(first)), key=in_order)[:1]
+    parked = sorted(tables.where(may_go_on), key=in_order, reverse=True)
+    return {row["lock"]: row for row in parked if row["lock"] is not None}
 
 
 def _decide(line: Sequence[JobRow], holder: JobRow | None) -> dict[int, Readiness]:

@@ -51,10 +51,11 @@ class RowChange:
         return self.was["status"] == DOING or was_promoted
 
     def waits_again(self, now: datetime.datetime) -> bool:
-        """Return true if the job ran and is due again. Those behind it in its lock then stay where they are."""
+        """Return true if the job waits as it did before its run. Those behind it in its lock stay where they are."""
         waits = self.row["status"] == TODO and self.progress.readiness in (Readiness.UNDECIDED, Readiness.PROMOTED)
         has_lock = self.progress.limit_name is None and self.row["lock"] == self.was["lock"]
-        return self.was["status"] == DOING and waits and has_lock and due_at(self.row) <= now
+        is_due = not self.is_rescheduled and due_at(self.row) <= now
+        return self.was["status"] == DOING and waits and has_lock and is_due
 
     @property
     def is_start(self) -> bool:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from procrastinate import core
-from procrastinate.core import FetchedJob, JobRetry, Readiness, Status
+from procrastinate.core import Readiness, Status
 from tests.conformance.runs import SyncRun
-from tests.conformance.steps import HOUR, defer, fetch_ids, fetch_one, finish, query, readiness, settle, worker
+from tests.conformance.steps import defer, fetch_ids, fetch_one, finish, query, readiness, settle, worker
+from tests.conformance.test_order_of_locks import start_order
 from tests.core.test_concurrency import open_transaction, wait_for, wait_until_blocked
 
 
@@ -29,13 +29,11 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield threads
 
 
-def start_order(run: SyncRun, worker_id: int) -> list[int]:
-    """Run all jobs that can start, one at a time, and return their ids in the order of their starts."""
-    order = []
-    while ids := fetch_ids(run, worker_id, limit=1):
-        order += ids
-        run(core.finish_job_by_id, ids[0], status=Status.SUCCEEDED, delete=False)
-    return order
+def leave_unseen(run: SyncRun, holder: int) -> None:
+    """End the holder of a lock without the triggers that hand it over."""
+    run(query, "ALTER TABLE procrastinate_jobs DISABLE TRIGGER USER")
+    run(core.finish_job_by_id, holder, status=Status.SUCCEEDED, delete=False)
+    run(query, "ALTER TABLE procrastinate_jobs ENABLE TRIGGER USER")
 
 
 def test_a_promotion_while_the_holder_hands_over_keeps_the_order(
@@ -68,12 +66,10 @@ def test_a_promotion_gives_a_free_lock_to_the_parked_job_that_comes_first(run: S
     worker_id = worker(run)
     holder, parked = defer(run, lock="l"), defer(run, lock="l")
     settle(run)
-    run(query, "ALTER TABLE procrastinate_jobs DISABLE TRIGGER USER")
-    run(core.finish_job_by_id, holder, status=Status.SUCCEEDED, delete=False)
-    run(query, "ALTER TABLE procrastinate_jobs ENABLE TRIGGER USER")
+    leave_unseen(run, holder)
     late = defer(run, lock="l", priority=priority)
     promotion = run(core.promote_jobs)
-    assert (promotion.promoted, promotion.again) == (1, False)
+    assert (promotion.promoted, promotion.undecided, promotion.again) == (1, 0, False)
     assert start_order(run, worker_id) == ([late, parked] if priority else [parked, late])
 
 
@@ -90,63 +86,31 @@ def test_a_promotion_passes_over_a_parked_job_that_a_user_has_locked(engine: sa.
     assert start_order(run, worker_id) == [late, parked]
 
 
-def _rescue(run: SyncRun, job_id: int, worker_id: int) -> None:
-    run(core.unregister_worker, worker_id)
-    assert [job.id for job in run(core.rescue_jobs, max_rescues=3)] == [job_id]
-
-
-def _take_stock(run: SyncRun, job_id: int, worker_id: int) -> None:
-    lost = run(core.return_unknown_jobs, worker_id=worker_id, known_ids=[], max_rescues=3)
-    assert [job.id for job in lost] == [job_id]
-
-
-def _retry(run: SyncRun, job_id: int, worker_id: int) -> None:
-    assert run(core.retry_jobs, [JobRetry(id=job_id, attempts=0)], worker_id=worker_id) == {job_id: Status.TODO}
-
-
-def _retry_by_hand(run: SyncRun, job_id: int, worker_id: int) -> None:
-    assert run(core.retry_job_by_id, job_id)
-
-
-def _release(run: SyncRun, job_id: int, worker_id: int) -> None:
-    assert run(core.release_jobs, [FetchedJob(id=job_id, attempts=0)], worker_id=worker_id)
-
-
-def _plain_sql(run: SyncRun, job_id: int, worker_id: int) -> None:
-    run(query, "UPDATE procrastinate_jobs SET status = 'todo', worker_id = NULL WHERE id = :id", id=job_id)
-
-
-WAYS_BACK = [_rescue, _take_stock, _retry, _retry_by_hand, _release, _plain_sql]
-
-
-@pytest.mark.parametrize("return_job", WAYS_BACK, ids=lambda way: way.__name__.strip("_"))
-def test_a_job_that_waits_again_comes_before_the_next_one_of_its_lock(
-    run: SyncRun, return_job: Callable[..., Any]
-) -> None:
-    """A fetch right after its return starts no later job, and neither does a promotion."""
+def test_a_job_that_plain_sql_sends_back_comes_before_the_next_one_of_its_lock(run: SyncRun) -> None:
     own, other = worker(run), worker(run)
     first, second = defer(run, lock="l"), defer(run, lock="l")
     assert fetch_ids(run, own) == [first]
     settle(run)
-    return_job(run, first, own)
-    started = [job.id for job in run(core.fetch_jobs, worker_id=other, limit=5)]
-    assert started in ([], [first])
-    for job_id in started:
-        run(core.finish_job_by_id, job_id, status=Status.SUCCEEDED, delete=False)
-    assert started + start_order(run, other) == [first, second]
+    run(query, "UPDATE procrastinate_jobs SET status = 'todo', worker_id = NULL WHERE id = :id", id=first)
+    assert run(core.fetch_jobs, worker_id=other, limit=5) == []
+    assert start_order(run, other) == [first, second]
 
 
-def test_a_job_that_waits_for_a_later_retry_hands_its_lock_on_at_once(run: SyncRun) -> None:
-    own, other = worker(run), worker(run)
-    first, second = defer(run, lock="l"), defer(run, lock="l")
-    assert fetch_ids(run, own) == [first]
+def test_a_parked_job_with_a_limit_gets_no_free_lock_without_a_slot(run: SyncRun) -> None:
+    worker(run)
+    run(core.define_limits, [core.LimitDefinition(name="a", concurrency=1)])
+    holder = defer(run, lock="l")
     settle(run)
-    retry = JobRetry(id=first, attempts=0, retry_in=HOUR.total_seconds())
-    assert run(core.retry_jobs, [retry], worker_id=own) == {first: Status.TODO}
-    assert [job.id for job in run(core.fetch_jobs, worker_id=other, limit=5)] == [second]
+    limited = defer(run, lock="l", limit_name="a", limit_key="k")
+    settle(run)
+    assert readiness(run, limited) == Readiness.PARKED
+    leave_unseen(run, holder)
+    late = defer(run, lock="l")
+    run(core.promote_jobs)
+    assert [readiness(run, job_id) for job_id in (limited, late)] == [Readiness.PARKED, Readiness.PROMOTED]
 
 
-def test_an_outcome_and_a_retry_of_one_statement_hand_their_locks_on_each_in_its_way(run: SyncRun) -> None:
+def test_an_outcome_and_a_return_of_one_statement_hand_their_locks_on_each_in_its_way(run: SyncRun) -> None:
     own, other = worker(run), worker(run)
     jobs = [defer(run, lock=lock) for lock in ("a", "b", "a", "b")]
     assert fetch_ids(run, own) == jobs[:2]
@@ -159,23 +123,6 @@ def test_an_outcome_and_a_retry_of_one_statement_hand_their_locks_on_each_in_its
     run(query, statement, ids=jobs[:2])
     assert [job.id for job in run(core.fetch_jobs, worker_id=other, limit=5)] == [jobs[2]]
     assert fetch_ids(run, other) == [jobs[1]]
-
-
-def test_a_release_with_the_lock_leaves_the_parked_jobs_where_they_are(run: SyncRun) -> None:
-    """The released job can start at once and end before any promotion."""
-    own, other = worker(run), worker(run)
-    first, second, third = (defer(run, lock="l") for _ in range(3))
-    assert fetch_ids(run, own) == [first]
-    settle(run)
-    _release(run, first, own)
-    assert [readiness(run, job_id) for job_id in (first, second, third)] == [
-        Readiness.PROMOTED,
-        Readiness.PARKED,
-        Readiness.PARKED,
-    ]
-    assert [job.id for job in run(core.fetch_jobs, worker_id=other, limit=5)] == [first]
-    run(core.finish_job_by_id, first, status=Status.SUCCEEDED, delete=False)
-    assert [job.id for job in run(core.fetch_jobs, worker_id=other, limit=5)] == [second]
 
 
 @pytest.mark.parametrize("leave", ["cancel", "delete", "reschedule"])
@@ -194,3 +141,51 @@ def test_a_job_that_leaves_without_the_lock_lets_no_job_pass_another(run: SyncRu
     assert [job.id for job in run(core.fetch_jobs, worker_id=worker_id, limit=5)] == [second]
     run(core.finish_job_by_id, second, status=Status.SUCCEEDED, delete=False)
     assert start_order(run, worker_id) == [third]
+
+
+def test_a_job_that_comes_before_a_promoted_one_is_looked_at_again_if_that_row_is_locked(
+    engine: sa.Engine, run: SyncRun
+) -> None:
+    """Parked, it could not overtake the promoted job any more."""
+    worker_id = worker(run)
+    promoted = defer(run, lock="l")
+    settle(run)
+    with open_transaction(engine) as user:
+        query(user, "SELECT FROM procrastinate_jobs WHERE id = :id FOR UPDATE", id=promoted)
+        high, low = defer(run, lock="l", priority=5), defer(run, lock="l")
+        run(core.promote_jobs)
+        user.rollback()
+    settle(run)
+    assert start_order(run, worker_id) == [high, promoted, low]
+
+
+def test_an_orphan_hides_no_undecided_job(engine: sa.Engine, run: SyncRun) -> None:
+    worker_id = worker(run)
+    holder, parked, other = defer(run, lock="l"), defer(run, lock="l"), defer(run, lock="m")
+    settle(run)
+    leave_unseen(run, holder)
+    with open_transaction(engine) as user:
+        query(user, "SELECT FROM procrastinate_jobs WHERE id = :id FOR UPDATE", id=other)
+        defer(run, lock="l")
+        defer(run, lock="m")
+        promotion = run(core.promote_jobs)
+        user.rollback()
+    assert (promotion.promoted, promotion.parked, promotion.undecided, promotion.again) == (1, 1, 1, True)
+    assert readiness(run, parked) == Readiness.PROMOTED
+    assert len(start_order(run, worker_id)) == 4
+
+
+def test_a_pause_lets_no_parked_job_pass_another(run: SyncRun) -> None:
+    """The lock goes to a due job of an open queue, so the parked jobs stay where they are."""
+    worker_id = worker(run)
+    holder = defer(run, lock="l", priority=2)
+    parked = [defer(run, lock="l") for _ in range(2)]
+    settle(run)
+    leave_unseen(run, holder)
+    paused, first = defer(run, lock="l", queue_name="paused"), defer(run, lock="l", priority=1)
+    run(core.promote_jobs, paused=["paused"])
+    assert [readiness(run, job_id) for job_id in (first, *parked, paused)] == [
+        Readiness.PROMOTED,
+        *[Readiness.PARKED] * 3,
+    ]
+    assert start_order(run, worker_id) == [first, *parked, paused]

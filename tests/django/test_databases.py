@@ -16,6 +16,7 @@ from django.db import transaction
 from django.test.utils import override_settings
 
 from procrastinate import Limit, Unique, core
+from procrastinate.adapters.django.fields import LAST_TIME
 from procrastinate.alembic import upgrades
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
@@ -47,13 +48,6 @@ def has_tables(url: str) -> bool:
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.connect() as connection:
         return core.jobs_table_exists(connection)
-
-
-def steps_held(url: str) -> list[tuple[str, bool]]:
-    """Each step that waits for others, and whether no fetch sees it."""
-    with psycopg.connect(libpq_url(url)) as connection:
-        held = "SELECT step, scheduled_at = 'infinity' FROM procrastinate_jobs WHERE readiness = 5 ORDER BY id"
-        return connection.execute(held).fetchall()
 
 
 def contents(url: str) -> dict[str, list[str]]:
@@ -250,6 +244,24 @@ def test_a_fixture_keeps_large_floats(project_url: str, tmp_path: pathlib.Path, 
     assert isinstance(arguments["whole"], int)
 
 
+@pytest.mark.parametrize("time", ["infinity", "9999-12-31 23:59:59.999999+00", "20000-01-01"])
+def test_a_fixture_keeps_a_job_from_its_start_that_is_due_later_than_python_can_say(
+    project_url: str, tmp_path: pathlib.Path, time: str
+) -> None:
+    with using_database(project_url):
+        app.configure_task("late").defer()
+        with psycopg.connect(libpq_url(project_url)) as connection:
+            connection.execute("UPDATE procrastinate_jobs SET scheduled_at = %s::timestamptz", [time])
+        fixture = dump(tmp_path / "queue.json")
+        with psycopg.connect(libpq_url(project_url)) as connection:
+            connection.execute("TRUNCATE procrastinate_jobs")
+        call_command("loaddata", str(fixture), verbosity=0)
+        with psycopg.connect(libpq_url(project_url)) as connection:
+            assert connection.execute("SELECT scheduled_at > '9999-12-01' FROM procrastinate_jobs").fetchall() == [
+                (True,)
+            ]
+
+
 def test_loaddata_brings_what_decides_when_jobs_run(
     project_url: str, databases: Databases, tmp_path: pathlib.Path
 ) -> None:
@@ -274,7 +286,8 @@ def test_loaddata_brings_what_decides_when_jobs_run(
             call_command("loaddata", str(fixture), verbosity=0)
             with pytest.raises(AlreadyEnqueued):
                 unique.defer()
-            assert steps_held(other) == [("step", True)], "a step without its time starts before the one it waits for"
+            waiting = ProcrastinateJob.objects.get(step="step")
+            assert waiting.scheduled_at == LAST_TIME, "a step without a time starts before the one it waits for"
             assert app.limits.list()[0].concurrency == 1
             app.run_worker(wait=False, install_signal_handlers=False, listen_notify=False)
             assert app.workflows.get(workflow_id).state == "succeeded"

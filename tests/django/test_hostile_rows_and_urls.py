@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from django.db.models import F, Value
 from django.test import Client
 
+from procrastinate.adapters.django.fields import LAST_TIME
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob, ProcrastinateResult
 from tests.django.shop.tasks import ship
@@ -148,13 +149,14 @@ def test_a_time_that_python_cannot_hold_is_shown_as_postgresql_writes_it(admin: 
 
 
 @pytest.mark.parametrize("time", TIMES)
-def test_a_time_that_python_cannot_hold_is_read_as_none(time: str) -> None:
+def test_a_time_that_python_cannot_hold_is_read_as_none_or_as_the_last_time_to_be_due(time: str) -> None:
     good = ship.defer(order_id=1)
     bad = _insert(scheduled_at=f"'{time}'")
     jobs = {job.pk: job for job in ProcrastinateJob.objects.all()}
     assert jobs.keys() == {good, bad}
-    assert jobs[bad].scheduled_at is None
-    assert list(ProcrastinateJob.objects.filter(pk=bad).values_list("scheduled_at", flat=True)) == [None]
+    due = None if time in ("-infinity", "4713-01-01 BC") else LAST_TIME
+    assert jobs[bad].scheduled_at == due
+    assert list(ProcrastinateJob.objects.filter(pk=bad).values_list("scheduled_at", flat=True)) == [due]
     assert len(ProcrastinateJob.objects.order_by("scheduled_at").values("scheduled_at").distinct()) >= 1
     with connection.cursor() as cursor:
         cursor.execute("UPDATE procrastinate_events SET at = %s::timestamptz", [time])

@@ -59,6 +59,7 @@ def test_no_lock_is_held_twice_where_workers_are_killed(queue: Queue, fleet: Fle
     verdict = queue.verdict(jobs)
     report(10, f"The same, and 5 % of the jobs kill their worker ({len(kill)} kills)", verdict, may_run_again=True)
     assert overlaps(entries) == []
+    assert out_of_order(entries) == []
     assert sum(worker.exit_code == -signal.SIGKILL for worker in fleet.workers) == len(kill)
     assert cut_off(entries) <= len(kill) * concurrency, "those that ran when their worker was killed, and no other"
     # Of a busy worker, the outcomes of the last two milliseconds are not written yet.

@@ -336,6 +336,40 @@ async def test_the_outcome_of_a_holder_is_recorded_if_the_next_job_of_its_lock_i
     assert queue.status(holder + 1) is Status.TODO
 
 
+@pytest.mark.parametrize("paused", [(), ("other",)], ids=["no queue is paused", "a queue is paused"])
+async def test_a_refused_parked_job_of_a_free_lock_holds_up_no_job_of_its_lock(
+    app: App, queue: Queue, caplog: pytest.LogCaptureFixture, paused: tuple[str, ...]
+) -> None:
+    """A promotion would give the lock to it, and names it and none of the others."""
+    task = app.configure_task("task", lock="a")
+    refused_id, parked, *due = [await task.defer_async() for _ in range(5)]
+    queue.sql("UPDATE procrastinate_jobs SET readiness = 2 WHERE id <= :id", id=parked)
+    refuse(queue, refused_id)
+    promotion = await app.job_manager.promote_jobs(paused=paused)
+    while promotion.again:
+        promotion = await app.job_manager.promote_jobs(paused=paused)
+    assert refused(caplog) == [refused_id]
+    assert queue.sql("SELECT array_agg(id) FROM procrastinate_jobs WHERE readiness = 1") == [parked]
+    assert queue.sql("SELECT array_agg(id ORDER BY id) FROM procrastinate_jobs WHERE readiness = 2") == [
+        refused_id,
+        *due,
+    ]
+
+
+async def test_a_refused_parked_job_goes_on_in_place_of_no_paused_one(
+    app: App, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused_id, parked = [await app.configure_task("task", lock="a").defer_async() for _ in range(2)]
+    await app.configure_task("task", lock="a", queue="paused", priority=1).defer_async()
+    queue.sql("UPDATE procrastinate_jobs SET readiness = 2 WHERE id <= :id", id=parked)
+    refuse(queue, refused_id)
+    promotion = await app.job_manager.promote_jobs(paused=["paused"])
+    while promotion.again:
+        promotion = await app.job_manager.promote_jobs(paused=["paused"])
+    assert refused(caplog) == [refused_id]
+    assert queue.sql("SELECT array_agg(id) FROM procrastinate_jobs WHERE readiness = 1") == [parked]
+
+
 async def test_a_holder_is_rescued_and_released_if_the_next_job_of_its_lock_is_refused(
     app: App, queue: Queue, holder: int
 ) -> None:

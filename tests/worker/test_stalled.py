@@ -96,6 +96,31 @@ async def test_jobs_with_locks_and_queueing_locks_are_rescued_too(app: App, work
     await queue.succeeded(first, second)
 
 
+async def test_a_rescue_leaves_the_jobs_behind_in_its_lock_where_they_are(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    """The lock is free until the next promotion, and a sweep would take the next job out."""
+    task = app.task(name="task", lock="one")(lambda: None)
+    await task.defer_async()
+    await app.job_manager.promote_jobs()
+    await fetched_by_a_worker_that_died(app, queue)
+    behind = [await task.defer_async() for _ in range(3)]
+    await app.job_manager.promote_jobs()
+    queue.sql("""
+        CREATE TABLE moves (id bigint GENERATED ALWAYS AS IDENTITY, job_id bigint, before int, after int);
+        CREATE FUNCTION note_move() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            INSERT INTO moves (job_id, before, after) VALUES (new.id, old.readiness, new.readiness);
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER note_move AFTER UPDATE ON procrastinate_jobs FOR EACH ROW
+        WHEN (old.readiness <> new.readiness AND new.status = 'todo') EXECUTE FUNCTION note_move();
+    """)
+    workers.start()
+    await queue.succeeded(*behind)
+    moves = queue.sql("SELECT array_agg(ARRAY[job_id, before, after] ORDER BY id) FROM moves WHERE before = 2")
+    assert moves == [[job_id, core.Readiness.PARKED, core.Readiness.PROMOTED] for job_id in behind]
+
+
 async def test_jobs_are_rescued_while_an_open_transaction_has_a_queueing_lock_of_theirs(
     app: App, workers: Workers, queue: Queue, engine: sa.Engine
 ) -> None:

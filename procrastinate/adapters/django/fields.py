@@ -6,6 +6,7 @@ numbers of 131,072 digits, JSON of any depth. One such row must not break a quer
 
 from __future__ import annotations
 
+import datetime
 import enum
 import json
 from typing import TYPE_CHECKING, Any
@@ -91,6 +92,10 @@ class _WordIn(lookups.In):
         return [word for word in words if not isinstance(word, str) or knows(word)]
 
 
+LAST_TIME = datetime.datetime(9999, 12, 30, tzinfo=datetime.UTC)
+"""The last time that every time zone can show."""
+
+
 class TimeField(_OrdinaryInMigrations, _DateTimeField):
     """A time, or ``None`` if Python cannot represent it in every time zone: infinity, before year 1, after 9999."""
 
@@ -100,6 +105,20 @@ class TimeField(_OrdinaryInMigrations, _DateTimeField):
         """Return SQL that replaces such a time with NULL. Otherwise the driver fails before Django sees the value."""
         bounds = "'0001-01-02 00:00+00'::timestamptz AND '9999-12-30 00:00+00'::timestamptz"
         return f"CASE WHEN {sql} BETWEEN {bounds} THEN {sql} END", (*params, *params)
+
+
+class DueTimeField(TimeField):
+    """The time at which a job is due. A later time than Python can represent is read as :data:`LAST_TIME`.
+
+    A job without a time is due at once. With ``None``, ``dumpdata`` and ``loaddata`` would make such a job start, and
+    each step of a workflow that waits for others.
+    """
+
+    def select_format(self, compiler: Any, sql: str, params: Any) -> tuple[str, tuple[Any, ...]]:
+        """Return SQL that replaces a time out of range."""
+        text, parameters = super().select_format(compiler, sql, params)
+        last = f"'{LAST_TIME:%Y-%m-%d %H:%M}+00'::timestamptz"
+        return f"CASE WHEN {sql} > {last} THEN {last} ELSE {text} END", (*params, *parameters)
 
 
 class UnreadableJSON(str):

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from procrastinate import jobs
 from procrastinate._quoting import LONGEST_VALUE, quoted
-from procrastinate.adapters.django.fields import AnyJSONField, TimeField, WordField
+from procrastinate.adapters.django.fields import AnyJSONField, DueTimeField, TimeField, WordField
 from procrastinate.adapters.django.models_of_relations import (
     ProcrastinateDependency,
     ProcrastinateLimit,
@@ -102,7 +102,7 @@ class ProcrastinateJob(ReadOnlyModelBase):
     queueing_lock = models.TextField(null=True, blank=True)
     args = AnyJSONField("arguments", default=dict)
     status = WordField(max_length=32, choices=STATUSES, default=Status.TODO.value)
-    scheduled_at = TimeField(null=True, blank=True)
+    scheduled_at = DueTimeField(null=True, blank=True)
     attempts = models.IntegerField(default=0)
     abort_requested = models.BooleanField(default=False)
     worker = _ReferenceForeignKey(ProcrastinateWorker, null=True, blank=True)

@@ -3,8 +3,9 @@
 A promotion looks at some jobs of a lock while others are parked. The trigger took a parked job out in two cases in
 which it does not get the lock at once. If the holder ended before the next promotion, the job behind it got the lock.
 
-- A job waits again and is due: its worker died, it is tried again at once, plain SQL sends it back, or its worker
-  releases it with its lock. It comes before the parked jobs, so they stay parked. A promotion compares it with them.
+- A job waits again as it did before its run: its worker died, its worker releases it with its lock, or plain SQL sends
+  it back. It comes before the parked jobs, so they stay parked, and a promotion compares it with them. A retry gets a
+  new time, and lets later jobs go first.
 - A job that waits without the lock is cancelled or moved, while another one holds the lock. A promotion may have left
   this job to look again at the holder. Now the last parked job takes over this part, and not the first.
 
@@ -30,6 +31,7 @@ _WAITS_AGAIN = """(
                         was.status = 'doing' AND job.status = 'todo' AND job.readiness IN (0, 1)
                         AND job.limit_name IS NULL
                         AND job.lock IS NOT DISTINCT FROM was.lock
+                        AND job.scheduled_at IS NOT DISTINCT FROM was.scheduled_at
                         AND (job.scheduled_at IS NULL OR job.scheduled_at <= now())
                     )"""
 
@@ -69,7 +71,7 @@ LEAVE = replaced(
                         AND (holder.status = 'doing' OR (holder.status = 'todo' AND holder.readiness = 1))
                 )
                 THEN 1 ELSE 0""",
-        """AND NOT now.is_held
+        """AND NOT of_lock.is_held
                 THEN 1 ELSE 0""",
     ),
     (
@@ -89,11 +91,11 @@ LEAVE = replaced(
                         AND (holder.status = 'doing' OR (holder.status = 'todo' AND holder.readiness = 1))
                 ) AS is_held
                 OFFSET 0
-            ) AS now
+            ) AS of_lock
             CROSS JOIN LATERAL (
-                {_parked("NOT now.is_held", "waiting.priority DESC, waiting.id")}
+                {_parked("NOT of_lock.is_held", "waiting.priority DESC, waiting.id")}
                 UNION ALL
-                {_parked("now.is_held", "waiting.priority, waiting.id DESC")}
+                {_parked("of_lock.is_held", "waiting.priority, waiting.id DESC")}
             ) AS next
 """,  # noqa: S608
     ),

@@ -95,13 +95,15 @@ class Rescuer:
             await self.duty.until_next_look(self._dead_workers.pause)
 
     async def _look_once(self) -> None:
-        """Remove dead workers, rescue jobs, and sweep parked jobs, lines and workflows, each as far as it goes."""
+        """Remove dead workers, sweep parked jobs, lines and workflows, and rescue jobs, each as far as it goes."""
         await do_each(self._remove_dead_workers, self._look_after_jobs)
 
     async def _look_after_jobs(self) -> None:
         unswept = await self._manager.find_unswept()
         rescue = [self._rescue_jobs] if unswept.orphaned else []
-        await do_each(*rescue, *self._sweeper.parts(unswept))
+        # The lock of a rescued job is free until the next promotion. A sweep after the rescue would take out the job
+        # behind it, and that one might start first.
+        await do_each(*self._sweeper.parts(unswept), *rescue)
 
     async def _remove_dead_workers(self) -> None:
         try:

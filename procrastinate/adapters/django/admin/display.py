@@ -16,6 +16,7 @@ from procrastinate._durations import duration
 from procrastinate._quoting import LONGEST_VALUE, quoted, quoted_lines
 from procrastinate.adapters.django.admin.excerpts import SHORT, whole_text
 from procrastinate.adapters.django.dashboard.options import get_options
+from procrastinate.adapters.django.fields import LAST_TIME
 from procrastinate.adapters.django.models import (
     ProcrastinateError,
     ProcrastinateEvent,
@@ -115,7 +116,7 @@ def pretty_arguments(job: ProcrastinateJob) -> SafeString:
 def time_or_text(job: ProcrastinateJob, field: str) -> Any:
     """Return the time, or PostgreSQL's text for a time outside Python's range."""
     at = getattr(job, field)
-    return time(getattr(job, f"{field}_text") if at is None else at)
+    return time(getattr(job, f"{field}_text") if at is None or at == LAST_TIME else at)
 
 
 def _pretty(task_name: str, text: str | None) -> SafeString:
