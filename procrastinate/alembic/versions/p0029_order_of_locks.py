@@ -1,13 +1,13 @@
 """Jobs of a lock run in their order, also if one of them waits again or leaves without the lock.
 
-A promotion looks at some jobs of a lock while others are parked. The trigger took a parked job out in two cases in
-which it does not get the lock at once. If the holder ended before the next promotion, the job behind it got the lock.
+A promotion looks at some jobs of a lock while others are parked. In two cases, the trigger took a parked job out
+without giving it the lock at once. If the holder ended before the next promotion, the job behind it got the lock.
 
 - A job waits again as it did before its run: its worker died, its worker releases it with its lock, or plain SQL sends
   it back. It comes before the parked jobs, so they stay parked, and a promotion compares it with them. A retry gets a
   new time, and lets later jobs go first.
 - A job that waits without the lock is cancelled or moved, while another one holds the lock. A promotion may have left
-  this job to look again at the holder. Now the last parked job takes over this part, and not the first.
+  this job undecided, to look again later. Now the last parked job is taken out in its place, and not the first.
 
 Workers written for the revision before promote these jobs in the same way.
 
