@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 import shutil
 import subprocess
@@ -17,10 +18,14 @@ _REQUIRED = "PROCRASTINATE_REQUIRE_HISTORY"
 _PROGRAM = ("tests/__init__.py", "tests/faults/__init__.py", "tests/faults/program.py", "tests/faults/ledger.py")
 
 
+_FIRST = ("procrastinate_0000", "procrastinate_0001")
+"""The first release has them."""
+
+
 def later_revisions() -> list[Script]:
-    """All but the first, the newest first."""
+    """Return all revisions that have a release before them, the newest first."""
     scripts = ScriptDirectory.from_config(revisions.alembic_config())
-    return [one for one in scripts.walk_revisions() if one.down_revision is not None]
+    return [one for one in scripts.walk_revisions() if one.revision not in _FIRST]
 
 
 def revision_named(number: str) -> Script:
@@ -32,11 +37,16 @@ def revision_named(number: str) -> Script:
 def unpack_release_before(
     revision: Script, directory: pathlib.Path, programs: Sequence[str] = _PROGRAM
 ) -> pathlib.Path:
-    """The package as it was before the commit that brought the revision, with programs of today's tests."""
+    """The package as it was before the commit that brought the revision, with programs of today's tests.
+
+    Some commits brought revisions in another order than that of their numbers. So it is the commit that brought this
+    revision or the first of those after it.
+    """
     require_history()
     directory.mkdir()
-    path = pathlib.Path(revision.path).relative_to(ROOT)
-    brought = _git("log", "--diff-filter=A", "--format=%H", "--", str(path)).split()
+    later = itertools.takewhile(lambda one: one.revision != revision.revision, later_revisions())
+    paths = [str(pathlib.Path(one.path).relative_to(ROOT)) for one in (*later, revision)]
+    brought = _git("log", "--diff-filter=A", "--format=%H", "--", *paths).split()
     before = f"{brought[-1]}^" if brought else "HEAD"  # a revision that is not committed yet
     archive = directory / "package.tar"
     _git("archive", f"--output={archive}", before, "procrastinate")
