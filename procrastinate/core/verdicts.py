@@ -122,13 +122,17 @@ def orphans(ranked: sa.CTE, holder: sa.CTE, *may_go_on: MayGoOn) -> sa.CTE:
 
 
 def _is_safe(ranked: sa.CTE, holder: sa.CTE) -> sa.ColumnElement[bool]:
-    """Return the condition "this job may be parked, if it does not get the lock"."""
-    outranks = sa.and_(holder.c.seen_status == TODO, _comes_before(ranked, holder.c.seen_priority, holder.c.seen_id))
-    return sa.or_(
-        holder.c.seen_id.is_(None),
-        holder.c.kept_id.is_not(None),
-        sa.and_(~ranked.c.is_last, ~outranks),
+    """Return the condition "this job may be parked, if it does not get the lock".
+
+    While a user's transaction has the holder's row, at most two jobs of the lock are looked at again and again.
+    """
+    overtakes = sa.and_(
+        ranked.c.place == 1,
+        holder.c.seen_status == TODO,
+        _comes_before(ranked, holder.c.seen_priority, holder.c.seen_id),
     )
+    may_wait_parked = sa.and_(~ranked.c.is_last, ~overtakes)
+    return sa.or_(holder.c.seen_id.is_(None), holder.c.kept_id.is_not(None), may_wait_parked)
 
 
 def verdict(due: sa.CTE, *may_go_on: MayGoOn) -> sa.CTE:
@@ -142,8 +146,8 @@ def verdict(due: sa.CTE, *may_go_on: MayGoOn) -> sa.CTE:
     the holder is just leaving or a user's open transaction has the row, the last job is left for another look. The
     others are parked all the same. The holder hands the lock to the first of them, or the next look finds them.
 
-    A promoted job that has not started gives way to one that outranks it. If its row is locked, that one is left for
-    another look. A job with a limit gets in line.
+    A promoted job that has not started gives way to the first job, if that outranks it. If the row of the promoted job
+    is locked, the first job is left for another look as well. A job with a limit gets in line.
 
     Parameters
     ----------
