@@ -331,7 +331,8 @@ def _insert_or_find(connection: sa.Connection, new_jobs: Sequence[NewJob]) -> li
         values = transpose(missing, values_of(extent=extent)) | {"wanted": locks}
         rows = connection.execute(_INSERT_OR_LOOK[extent], values).all()
         ids += [row.id for row in rows if row.queueing_lock is None]
-        by_lock |= {row.queueing_lock: row.id for row in sorted(rows, key=lambda row: row.is_new) if row.queueing_lock}
+        found = sorted((row for row in rows if row.queueing_lock is not None), key=lambda row: row.is_new)
+        by_lock |= {row.queueing_lock: row.id for row in found}
         missing = [job for job in missing if job.queueing_lock is not None and job.queueing_lock not in by_lock]
         if not missing:
             return _in_order(new_jobs, ids, by_lock)

@@ -7,14 +7,14 @@ from sqlalchemy.dialects.postgresql import insert
 
 from procrastinate.core.defer import Extent, row_of, skip_taken
 from procrastinate.core.enums import Status
-from procrastinate.core.tables import TODO, UNDECIDED, jobs, status_literal
+from procrastinate.core.tables import UNDECIDED, dependencies, is_upcoming, jobs, status_literal
 
 _JOB_ID = sa.bindparam("job_id", type_=sa.BigInteger())
 _ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.ABORTED)
 
 _RUN_NOW = (
     sa.update(jobs)
-    .where(jobs.c.id == _JOB_ID, jobs.c.status == TODO, jobs.c.scheduled_at > sa.func.now())
+    .where(jobs.c.id == _JOB_ID, is_upcoming(), jobs.c.scheduled_at > sa.func.now())
     .values(scheduled_at=sa.func.now(), readiness=UNDECIDED)
     .returning(jobs.c.id)
 )
@@ -24,13 +24,19 @@ _DELETE = (
     .returning(jobs.c.id)
 )
 
+# The arguments of such a step have no values in the places of the results.
+_TAKES_RESULTS = (
+    sa.select(dependencies.c.id)
+    .where(dependencies.c.job_id == jobs.c.id, dependencies.c.argument.is_not(None))
+    .exists()
+)
 _NOT_COPIED = ("scheduled_at", "trace_context")
 _COPY = row_of(lambda name, _: sa.null() if name in _NOT_COPIED else jobs.c[name], extent=Extent.WEIGHED)
 _RUN_AGAIN = skip_taken(
     insert(jobs).from_select(
         list(_COPY),
         sa.select(*_COPY.values()).where(
-            jobs.c.id == _JOB_ID, jobs.c.status.in_([status_literal(status) for status in _ENDED])
+            jobs.c.id == _JOB_ID, jobs.c.status.in_([status_literal(status) for status in _ENDED]), ~_TAKES_RESULTS
         ),
     )
 ).returning(jobs.c.id)
@@ -41,7 +47,7 @@ def run_job_now(connection: sa.Connection, job_id: int) -> bool:
 
     Returns
     -------
-    False if there is no such job, or it does not wait for its scheduled time.
+    False if there is no such job, or it does not wait for its scheduled time. A step that waits for others does not.
     """
     return connection.execute(_RUN_NOW, {"job_id": job_id}).scalar_one_or_none() is not None
 
@@ -52,7 +58,8 @@ def run_job_again(connection: sa.Connection, job_id: int) -> int | None:
 
     Returns
     -------
-    The id of the new job. ``None`` if there is no such job, if it has not ended, or if its queueing lock is taken.
+    The id of the new job. ``None`` if there is no such job, if it has not ended, if its queueing lock is taken, or if
+    it is a step that takes results of other steps.
     """
     return connection.execute(_RUN_AGAIN, {"job_id": job_id}).scalar_one_or_none()
 

@@ -45,6 +45,12 @@ def test_skip_returns_the_id_of_the_job_that_waits(run: Run) -> None:
     assert all_ids(run) == [waiting]
 
 
+def test_an_empty_queueing_lock_is_a_lock(run: Run) -> None:
+    waiting = run(core.defer_job_or_skip, new_job(queueing_lock=""))
+    assert run(core.defer_job_or_skip, new_job(queueing_lock="")) == waiting
+    assert all_ids(run) == [waiting]
+
+
 def test_skip_inserts_where_no_job_waits(run: Run) -> None:
     running = defer(run, queueing_lock="q")
     fetch_one(run, worker(run))

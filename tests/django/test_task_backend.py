@@ -362,6 +362,13 @@ def test_a_lock_is_made_from_the_arguments() -> None:
         assert ProcrastinateJob.objects.get(pk=result.id).lock == "number-7"
 
 
+def test_an_empty_lock_of_a_task_is_a_lock() -> None:
+    with backend(lock="of the backend", queueing_lock="of the backend", on_conflict="skip"):
+        result = tasks.add.using(lock="", queueing_lock="").enqueue(7)
+        job = ProcrastinateJob.objects.get(pk=result.id)
+        assert (job.lock, job.queueing_lock) == ("", "")
+
+
 def test_what_a_worker_decides_is_not_for_using() -> None:
     with backend(), pytest.raises(TypeError, match=r"retry belongs to the declaration"):
         tasks.add.using(retry=3)

@@ -9,9 +9,10 @@ import threading
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from procrastinate.app import App
-from procrastinate.core import Status
+from procrastinate.core import Readiness, Status
 from procrastinate.worker.services import heartbeat
 from tests.worker.program_process import Process, StartProcess, ended, says
 from tests.worker.running import Queue, Workers, happens, soon, until
@@ -167,3 +168,26 @@ async def test_a_job_that_is_cancelled_at_once_is_not_logged_as_an_error(
     actions = {vars(record).get("action") for record in caplog.records}
     assert "job_cut_short" in actions
     assert not actions & {"job_error", "job_error_retry"}
+
+
+async def test_a_job_that_is_cut_before_its_task_is_called_keeps_its_lock(
+    app: App, workers: Workers, queue: Queue, engine: sa.Engine
+) -> None:
+    task = app.task(name="task", lock="one")(lambda: None)
+    workflow = app.workflow("waits for an answer")
+    workflow.add(task)
+    await workflow.defer_async()
+    await task.defer_async()
+    await app.job_manager.promote_jobs()
+    with engine.connect() as user:
+        user.execute(sa.text("LOCK TABLE procrastinate_workflows IN ACCESS EXCLUSIVE MODE"))
+        running = workers.start()
+        await until(lambda: queue.status(1) is Status.DOING)
+        for _ in range(2):
+            running.task.cancel()
+            await asyncio.sleep(0.01)
+        with pytest.raises(asyncio.CancelledError):
+            await soon(running.task)
+        user.rollback()
+    readiness = queue.sql("SELECT array_agg(readiness ORDER BY id) FROM procrastinate_jobs WHERE status = 'todo'")
+    assert readiness == [Readiness.PROMOTED, Readiness.PARKED]

@@ -108,9 +108,9 @@ class TimeField(_OrdinaryInMigrations, _DateTimeField):
 
 
 class DueTimeField(TimeField):
-    """The time at which a job is due. A later time than Python can represent is read as :data:`LAST_TIME`.
+    """The time at which a job is due or a key is free. A later one than Python can represent is :data:`LAST_TIME`.
 
-    A job without a time is due at once. With ``None``, ``dumpdata`` and ``loaddata`` would make such a job start, and
+    Without a time, a job is due at once. With ``None``, ``dumpdata`` and ``loaddata`` would make such a job start, and
     each step of a workflow that waits for others.
     """
 

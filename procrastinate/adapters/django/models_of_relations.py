@@ -10,7 +10,7 @@ from __future__ import annotations
 from django.db import models
 
 from procrastinate._quoting import quoted
-from procrastinate.adapters.django.fields import AnyJSONField, TimeField
+from procrastinate.adapters.django.fields import AnyJSONField, DueTimeField, TimeField
 from procrastinate.adapters.django.read_only import ReadOnlyModelBase
 
 
@@ -69,7 +69,7 @@ class ProcrastinateUniqueKey(ReadOnlyModelBase):
     job_id = models.BigIntegerField()
     until = models.TextField()
     taken_at = TimeField()
-    expires_at = TimeField(null=True, blank=True)
+    expires_at = DueTimeField(null=True, blank=True)
     start_by = TimeField(null=True, blank=True)
 
     class Meta(ReadOnlyModelBase.Meta):

@@ -60,7 +60,8 @@ class RunOutcomes:
         else:
             _tell(run, Status.TODO)
             context = self._worker.own_context.copy()
-            context.run(self._releaser.release, [outcome.job], delay=outcome.release_in)
+            # Without a delay, the job keeps its lock and its slot.
+            context.run(self._releaser.release, [outcome.job], delay=outcome.release_in or None)
 
     def fail(self, run: JobRun, error: BaseException, lasted: float) -> None:
         """Fail a job after an unforeseen error. It must not stay in status doing."""

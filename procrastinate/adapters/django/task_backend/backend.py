@@ -211,7 +211,7 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
             "queue": task.queue_name,
             "priority": task.priority,
             "schedule_at": _aware(task.run_after),
-            "lock": _of_call(getattr(task, "lock", None) or options.lock),
+            "lock": _lock_of(getattr(task, "lock", None), options.lock),
         }
         chosen.update(_conflict_options(task, options))
         chosen["limit_key"] = _of_call(getattr(task, "limit_key", None))
@@ -250,7 +250,7 @@ class ProcrastinateBackend(framework.BaseTaskBackend):  # type: ignore[misc]
             "queue": queue,
             "priority": priority,
             "schedule_at": _aware(run_after),
-            "lock": _of_call(getattr(declared, "lock", None) or self.own_options.lock),
+            "lock": _lock_of(getattr(declared, "lock", None), self.own_options.lock),
             "weight": self._weight_of(declared, limit),
         }
         check_name("task name", path)
@@ -339,9 +339,14 @@ def _conflict_options(task: Any, options: BackendOptions) -> ConfigureTaskOption
         by = _of_call(unique.by)
         return {"unique": unique if by is unique.by else dataclasses.replace(unique, by=by)}
     return {
-        "queueing_lock": _of_call(queueing_lock or options.queueing_lock),
+        "queueing_lock": _lock_of(queueing_lock, options.queueing_lock),
         "on_conflict": on_conflict or options.on_conflict,
     }
+
+
+def _lock_of(own: Lock | None, default: Lock | None) -> Lock | None:
+    """Return the task's own lock, or the default. An empty text is a lock."""
+    return _of_call(default if own is None else own)
 
 
 def _of_call(lock: Lock | None) -> Lock | None:
