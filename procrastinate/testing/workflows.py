@@ -77,6 +77,7 @@ def _store(tables: Tables, graph: NewGraph, ids: list[int], *, root_id: int, fir
             tables.hold(job_id, NEVER)
         elif step.delay is not None:
             row["scheduled_at"] = tables.now + datetime.timedelta(seconds=step.delay)
+            tables.progress(job_id).readiness = Readiness.UNDECIDED
     for edge in graph.dependencies:
         tables.dependencies.setdefault(job_ids[edge.step], []).append(_dependency(edge, ids, job_ids))
     tables.has_arrivals = True
@@ -167,6 +168,9 @@ def _verdict(tables: Tables, row: JobRow) -> dict[str, Any] | None:
     if broken or math.inf in delays:
         return None
     at = tables.now + datetime.timedelta(seconds=max(delays)) if delays else None
+    if at is None and tables.progress(row["id"]).limit_name is not None:
+        # Without a time, a fetch would take it without a slot.
+        return {"status": TODO, "readiness": Readiness.IN_LINE, "scheduled_at": tables.now}
     return {"status": TODO, "readiness": Readiness.UNDECIDED, "scheduled_at": at}
 
 

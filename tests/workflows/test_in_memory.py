@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from procrastinate import JobContext
+from procrastinate import JobContext, Limit
 from procrastinate.adapters.standalone import SQLAlchemyConnector
 from procrastinate.app import App
 from procrastinate.core import Status
@@ -80,6 +80,26 @@ def test_a_test_sends_a_signal_and_moves_the_clock(app: App, tasks: Notes) -> No
         jobs.advance(minutes=2)
         jobs.run()
     assert tasks.ran == ["yes"]
+
+
+def test_steps_with_a_limit_wait_for_their_time_and_their_slot_in_a_test(app: App, tasks: Notes) -> None:
+    running: list[int] = []
+
+    @app.task(limit=Limit("one", concurrency=1))
+    def limited() -> None:
+        (info,) = app.limits.list()
+        running.append(info.held)
+
+    wf = app.workflow("order")
+    wf.add(limited, delay=60)
+    wf.add(limited, after=[wf.add(tasks.note, name="first")])
+    with Jobs(app) as jobs:
+        wf.defer()
+        jobs.run()
+        assert running == [1]
+        jobs.advance(minutes=2)
+        jobs.run()
+    assert running == [1, 1]
 
 
 def test_a_cancelled_workflow_ends_in_a_test(app: App, tasks: Notes) -> None:
