@@ -45,13 +45,12 @@ from procrastinate.core.tables import (
     UNDECIDED,
     holds_lock,
     is_in_line,
-    is_parked,
     jobs,
     limits,
     openings,
 )
 from procrastinate.core.turns import keep_last_turn, within_capacity
-from procrastinate.core.verdicts import lock_holders
+from procrastinate.core.verdicts import first_parked, lock_holders
 
 ADMITTED_AT_ONCE = 500
 """How many openings one admission looks at, and how many jobs of a limit it lets go."""
@@ -197,16 +196,9 @@ def _unpark() -> sa.Update:
     A job that would be parked again because of its queue is passed over. The lock would be looked at without end.
     """
     freed = sa.func.unnest(array_param("locks", sa.Text())).table_valued("lock", name="freed").render_derived()
-    holder, waiting = jobs.alias("holder"), jobs.alias("waiting")
+    holder = jobs.alias("holder")
     is_held = sa.select(holder.c.id).where(holder.c.lock == freed.c.lock, holds_lock(holder)).exists()
-    head = (
-        sa.select(waiting.c.id)
-        .where(waiting.c.lock == freed.c.lock, is_parked(waiting), is_open(waiting), may_have_slot(waiting))
-        .order_by(waiting.c.priority.desc(), waiting.c.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .lateral("head")
-    )
+    head = first_parked(freed.c.lock, is_open, may_have_slot)
     heads = sa.select(head.c.id).select_from(freed.join(head, sa.true())).where(~is_held)
     return (
         sa.update(jobs)

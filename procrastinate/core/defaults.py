@@ -11,8 +11,10 @@ LARGEST_COUNT = 2**31 - 1
 """The largest number of an integer column."""
 
 LARGEST_ID = 2**63 - 1
-SMALLEST_PRIORITY, LARGEST_PRIORITY = -(2**31), 2**31 - 1
 """The largest number of a bigint column. No row gets it, because no sequence gets so far."""
+
+SMALLEST_PRIORITY, LARGEST_PRIORITY = -(2**31), 2**31 - 1
+"""The numbers that an integer column holds."""
 
 KEEP_TICKS_FOR = 86_400.0
 """Minimum age in seconds at which tick rows are deleted."""

@@ -14,6 +14,7 @@ from procrastinate.core.operation_marks import finds_first_row_of, plain
 from procrastinate.core.pauses import is_open
 from procrastinate.core.served_queues import may_have_slot
 from procrastinate.core.tables import UNDECIDED, holds_lock, is_parked, jobs
+from procrastinate.core.verdicts import first_parked
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,21 +57,7 @@ def _walk_and_orphans() -> tuple[sa.CTE, sa.Select[Any]]:
     holder = jobs.alias("holder")
     held = sa.select(holder.c.id).where(holder.c.lock == walk.c.lock, holds_lock(holder)).exists()
     free = sa.select(walk.c.lock).where(~held).cte("free").prefix_with("MATERIALIZED", dialect="postgresql")
-    waiting = jobs.alias("waiting")
-    head = (
-        sa.select(waiting.c.id)
-        .where(
-            waiting.c.lock == free.c.lock,
-            is_parked(waiting),
-            is_open(waiting),
-            may_have_slot(waiting),
-            is_not_set_aside(waiting.c.id),
-        )
-        .order_by(waiting.c.priority.desc(), waiting.c.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .lateral("head")
-    )
+    head = first_parked(free.c.lock, is_open, may_have_slot, lambda table: is_not_set_aside(table.c.id))
     limit = sa.bindparam("limit", type_=sa.Integer())
     return walk, sa.select(head.c.id).select_from(free.join(head, sa.true())).order_by(free.c.lock).limit(limit)
 

@@ -68,6 +68,19 @@ def lock_holders(due: sa.FromClause) -> sa.CTE:
     )
 
 
+def first_parked(lock: sa.ColumnElement[str], *may_go_on: MayGoOn) -> sa.FromClause:
+    """Lock the first parked job of a lock that may go on. A row that another session has locked is passed over."""
+    parked = jobs.alias("parked")
+    return (
+        sa.select(parked.c.id, parked.c.priority)
+        .where(parked.c.lock == lock, is_parked(parked), *(condition(parked) for condition in may_go_on))
+        .order_by(parked.c.priority.desc(), parked.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .lateral("head")
+    )
+
+
 def _comes_before(
     one: sa.FromClause, priority: sa.ColumnElement[int], job_id: sa.ColumnElement[int]
 ) -> sa.ColumnElement[bool]:
@@ -100,20 +113,12 @@ def orphans(ranked: sa.CTE, holder: sa.CTE, *may_go_on: MayGoOn) -> sa.CTE:
     The job that had the lock has left and has not seen them. A parked job with a limit has no slot, so it waits for a
     sweep.
     """
-    first, parked = ranked.alias("first_of_lock"), jobs.alias("parked")
-    head = (
-        sa.select(parked.c.id, parked.c.priority)
-        .where(
-            holder.c.seen_id.is_(None),
-            parked.c.lock == holder.c.lock,
-            is_parked(parked),
-            parked.c.limit_name.is_(None),
-            *(condition(parked) for condition in may_go_on),
-        )
-        .order_by(parked.c.priority.desc(), parked.c.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .lateral("head")
+    first = ranked.alias("first_of_lock")
+    head = first_parked(
+        holder.c.lock,
+        lambda _: holder.c.seen_id.is_(None),
+        lambda table: table.c.limit_name.is_(None),
+        *may_go_on,
     )
     of_lock = sa.and_(first.c.lock == holder.c.lock, first.c.place == 1)
     found = holder.join(first, of_lock).join(head, sa.true())
@@ -184,21 +189,10 @@ def verdict_with_pauses(due: sa.CTE, *may_go_on: MayGoOn) -> sa.CTE:
     held = sa.select(due.c.id, due.c.own_lock.label("lock")).where(is_paused).cte("held")
     of_open = verdict(open_, is_in_open_queue, *may_go_on)
     locks = sa.select(held.c.lock).where(held.c.lock.is_not(None)).distinct().subquery("lock_of_held")
-    holder, waiting = jobs.alias("holder_of_held"), jobs.alias("waiting")
+    holder = jobs.alias("holder_of_held")
     is_held = sa.select(holder.c.id).where(holder.c.lock == locks.c.lock, holds_lock(holder)).exists()
     is_wanted = sa.select(open_.c.id).where(open_.c.lock == locks.c.lock).exists()
-    following = (
-        sa.select(waiting.c.id)
-        .where(
-            waiting.c.lock == locks.c.lock,
-            is_parked(waiting),
-            *(condition(waiting) for condition in (is_in_open_queue, *may_go_on)),
-        )
-        .order_by(waiting.c.priority.desc(), waiting.c.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .lateral("following")
-    )
+    following = first_parked(locks.c.lock, is_in_open_queue, *may_go_on)
     freed = (
         sa.select(following.c.id, UNDECIDED, sa.false())
         .select_from(locks.join(following, sa.true()))

@@ -241,7 +241,8 @@ def promote_jobs(
     holders = tables.holders()
     verdict: dict[int, Readiness] = {}
     held = [row for row in due if row["queue_name"] in paused]
-    wanted_by_open = {row["lock"] for row in due if row not in held and tables.progress(row["id"]).limit_name is None}
+    open_due = (row for row in due if row["queue_name"] not in paused)
+    wanted_by_open = {row["lock"] for row in open_due if tables.progress(row["id"]).limit_name is None}
     for wanted in {row["lock"] for row in held if row["lock"] is not None} - holders.keys() - wanted_by_open:
         following = tables.first_parked(wanted, without=paused)
         verdict |= {} if following is None else {following["id"]: Readiness.UNDECIDED}

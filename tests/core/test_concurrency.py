@@ -34,12 +34,6 @@ R = TypeVar("R")
 
 
 @pytest.fixture
-def run(engine: sa.Engine) -> SyncRun:
-    """Return a runner that executes each operation in autocommit on a pooled connection."""
-    return SyncRun(engine)
-
-
-@pytest.fixture
 def threads() -> Iterator[ThreadPoolExecutor]:
     """Yield a thread pool for calls that block on another connection."""
     with ThreadPoolExecutor(4) as threads:

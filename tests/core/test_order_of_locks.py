@@ -17,12 +17,6 @@ from tests.core.test_concurrency import open_transaction, wait_for, wait_until_b
 
 
 @pytest.fixture
-def run(engine: sa.Engine) -> SyncRun:
-    """Return a runner that executes each operation in autocommit on a pooled connection."""
-    return SyncRun(engine)
-
-
-@pytest.fixture
 def threads() -> Iterator[ThreadPoolExecutor]:
     """Yield a thread for a call that blocks on another connection."""
     with ThreadPoolExecutor(1) as threads:

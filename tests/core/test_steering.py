@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import sqlalchemy as sa
 
 import procrastinate
 from procrastinate import core
@@ -12,12 +11,6 @@ from procrastinate.core.steering import run_job_again, run_job_now
 from tests.conformance.runs import SyncRun
 from tests.conformance.steps import FUTURE, defer, fetch_ids, settle, worker
 from tests.database import libpq_url
-
-
-@pytest.fixture
-def run(engine: sa.Engine) -> SyncRun:
-    """Return a runner that executes each operation in autocommit on a pooled connection."""
-    return SyncRun(engine)
 
 
 @pytest.fixture

@@ -27,12 +27,6 @@ PRODUCERS = 16
 
 
 @pytest.fixture
-def run(engine: sa.Engine) -> SyncRun:
-    """Return a runner that executes each operation in autocommit on a pooled connection."""
-    return SyncRun(engine)
-
-
-@pytest.fixture
 def threads() -> Iterator[ThreadPoolExecutor]:
     """Yield a thread pool for concurrent calls."""
     with ThreadPoolExecutor(PRODUCERS) as threads:

@@ -45,6 +45,12 @@ def refused(caplog: pytest.LogCaptureFixture) -> list[int]:
     return [vars(record)["job_id"] for record in caplog.records if getattr(record, "action", "") == "job_refused"]
 
 
+async def promote_all(app: App, *paused: str) -> None:
+    """Promote until nothing is left to decide."""
+    while (await app.job_manager.promote_jobs(paused=paused)).again:
+        pass
+
+
 @pytest.mark.parametrize("queues", [None, ["a"], ["a", "b"]])
 @pytest.mark.parametrize("code", ["P0001", "23514", "22023", "AUDIT"])
 async def test_a_job_whose_fetch_is_refused_holds_up_no_other(
@@ -345,9 +351,7 @@ async def test_a_refused_parked_job_of_a_free_lock_holds_up_no_job_of_its_lock(
     refused_id, parked, *due = [await task.defer_async() for _ in range(5)]
     queue.sql("UPDATE procrastinate_jobs SET readiness = 2 WHERE id <= :id", id=parked)
     refuse(queue, refused_id)
-    promotion = await app.job_manager.promote_jobs(paused=paused)
-    while promotion.again:
-        promotion = await app.job_manager.promote_jobs(paused=paused)
+    await promote_all(app, *paused)
     assert refused(caplog) == [refused_id]
     assert queue.sql("SELECT array_agg(id) FROM procrastinate_jobs WHERE readiness = 1") == [parked]
     assert queue.sql("SELECT array_agg(id ORDER BY id) FROM procrastinate_jobs WHERE readiness = 2") == [
@@ -363,9 +367,7 @@ async def test_a_refused_parked_job_goes_on_in_place_of_no_paused_one(
     await app.configure_task("task", lock="a", queue="paused", priority=1).defer_async()
     queue.sql("UPDATE procrastinate_jobs SET readiness = 2 WHERE id <= :id", id=parked)
     refuse(queue, refused_id)
-    promotion = await app.job_manager.promote_jobs(paused=["paused"])
-    while promotion.again:
-        promotion = await app.job_manager.promote_jobs(paused=["paused"])
+    await promote_all(app, "paused")
     assert refused(caplog) == [refused_id]
     assert queue.sql("SELECT array_agg(id) FROM procrastinate_jobs WHERE readiness = 1") == [parked]
 

@@ -94,6 +94,7 @@ class _WordIn(lookups.In):
 
 LAST_TIME = datetime.datetime(9999, 12, 30, tzinfo=datetime.UTC)
 """The last time that every time zone can show."""
+_FIRST, _LAST = "'0001-01-02 00:00+00'::timestamptz", f"'{LAST_TIME:%Y-%m-%d %H:%M}+00'::timestamptz"
 
 
 class TimeField(_OrdinaryInMigrations, _DateTimeField):
@@ -103,8 +104,7 @@ class TimeField(_OrdinaryInMigrations, _DateTimeField):
 
     def select_format(self, compiler: Any, sql: str, params: Any) -> tuple[str, tuple[Any, ...]]:
         """Return SQL that replaces such a time with NULL. Otherwise the driver fails before Django sees the value."""
-        bounds = "'0001-01-02 00:00+00'::timestamptz AND '9999-12-30 00:00+00'::timestamptz"
-        return f"CASE WHEN {sql} BETWEEN {bounds} THEN {sql} END", (*params, *params)
+        return f"CASE WHEN {sql} BETWEEN {_FIRST} AND {_LAST} THEN {sql} END", (*params, *params)
 
 
 class DueTimeField(TimeField):
@@ -117,8 +117,7 @@ class DueTimeField(TimeField):
     def select_format(self, compiler: Any, sql: str, params: Any) -> tuple[str, tuple[Any, ...]]:
         """Return SQL that replaces a time out of range."""
         text, parameters = super().select_format(compiler, sql, params)
-        last = f"'{LAST_TIME:%Y-%m-%d %H:%M}+00'::timestamptz"
-        return f"CASE WHEN {sql} > {last} THEN {last} ELSE {text} END", (*params, *parameters)
+        return f"CASE WHEN {sql} > {_LAST} THEN {_LAST} ELSE {text} END", (*params, *parameters)
 
 
 class UnreadableJSON(str):
