@@ -19,7 +19,7 @@ from procrastinate._checks.names import (
     is_encodable,
     lock_text,
 )
-from procrastinate._job import Job
+from procrastinate._job import Job, UnreadableArguments
 from procrastinate.core.rows import NewJob
 from procrastinate.defer_hooks import dump_meta
 from procrastinate.types import JSONDict
@@ -71,6 +71,11 @@ def to_new_job(job: Job, json_dumps: Callable[[Any], str | bytes]) -> NewJob:
     InvalidJob
         A value cannot be stored. The message names it and suggests a fix.
     """
+    if isinstance(job.task_kwargs, UnreadableArguments):
+        raise exceptions.InvalidJob(
+            f"The arguments of job {job.id} cannot be read: {job.task_kwargs.reason}. A copy of the job would have "
+            "none. Retry the stored job instead"
+        )
     return to_row_of_call(to_pattern(job), job.task_kwargs, json_dumps)
 
 

@@ -43,12 +43,12 @@ TEXTS = ("prose", "readme")
 OTHERS = ("moving", "from_celery")
 """Folders whose tests start several programs each, of other releases and projects, and brokers."""
 SHARES = {
-    **dict.fromkeys(SQL, Share(1, 8)),
-    **dict.fromkeys(PROCESSES, Share(3, 6)),
-    **dict.fromkeys(PAGES, Share(3, 0)),
+    **dict.fromkeys(SQL, Share(2, 12)),
+    **dict.fromkeys(PROCESSES, Share(4, 8)),
+    **dict.fromkeys(PAGES, Share(4, 0)),
     **dict.fromkeys(TEXTS, Share(1, 0)),
-    **dict.fromkeys(OTHERS, Share(3, 12)),
-    **dict.fromkeys(("dashboard", "workflows", "standalone"), Share(2, 4)),
+    **dict.fromkeys(OTHERS, Share(4, 12)),
+    **dict.fromkeys(("dashboard", "workflows", "standalone"), Share(3, 6)),
     "conformance": CONNECTIONS,
 }
 """By folder below `tests/`."""

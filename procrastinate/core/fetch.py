@@ -47,7 +47,17 @@ _LONGEST_STEP: sa.ColumnElement[int] = sa.literal_column("200", sa.Integer())
 """Maximum length in characters of the name of a step. Other clients store longer ones, which would fill the memory."""
 
 
-def _stored_columns(arguments: sa.ColumnElement[Any]) -> tuple[sa.ColumnElement[Any], ...]:
+_DUE = microseconds(jobs.c.scheduled_at)
+_LISTED_DUE = sa.case(
+    (jobs.c.scheduled_at == sa.literal_column("'infinity'::timestamptz"), sa.literal(LARGEST_ID, sa.BigInteger())),
+    else_=_DUE,
+)
+"""For a list. A job that is never due has the latest time. Without a time, a copy of the job is due at once."""
+
+
+def _stored_columns(
+    arguments: sa.ColumnElement[Any], due: sa.ColumnElement[int | None]
+) -> tuple[sa.ColumnElement[Any], ...]:
     """Return a row as :class:`~procrastinate.core.rows.StoredJob` has it."""
     return (
         jobs.c.id,
@@ -58,7 +68,7 @@ def _stored_columns(arguments: sa.ColumnElement[Any]) -> tuple[sa.ColumnElement[
         jobs.c.lock,
         jobs.c.queueing_lock,
         arguments.label("args"),
-        microseconds(jobs.c.scheduled_at).label("scheduled_at"),
+        due.label("scheduled_at"),
         jobs.c.attempts,
         jobs.c.abort_requested,
         jobs.c.worker_id,
@@ -69,11 +79,11 @@ def _stored_columns(arguments: sa.ColumnElement[Any]) -> tuple[sa.ColumnElement[
     )
 
 
-STORED_COLUMNS = _stored_columns(LISTED_ARGUMENTS)
+STORED_COLUMNS = _stored_columns(LISTED_ARGUMENTS, _LISTED_DUE)
 # A subquery, so that a statement reads the clock once. The snapshot may be much later than now(), and never later than
 # this clock: each job of the fetch was deferred before that time.
 _CLAIMED_AT = sa.select(microseconds(sa.func.clock_timestamp())).scalar_subquery().label("claimed_at")
-_FETCHED_COLUMNS = (*_stored_columns(SMALL_ARGUMENTS), jobs.c.limit_name, _CLAIMED_AT)
+_FETCHED_COLUMNS = (*_stored_columns(SMALL_ARGUMENTS, _DUE), jobs.c.limit_name, _CLAIMED_AT)
 
 
 _STATUSES = {one.value: one for one in Status}

@@ -7,9 +7,20 @@ from typing import Any
 import pytest
 
 from procrastinate import core
-from procrastinate.core import JobCounts, JobFilter, Status
+from procrastinate.core import (
+    GroupKind,
+    JobCounts,
+    JobFilter,
+    NewDependency,
+    NewGraph,
+    NewGroup,
+    NewStep,
+    Rule,
+    Status,
+)
 from tests.conformance.runs import Run
 from tests.conformance.steps import defer, fetch_one, finish, worker
+from tests.database import new_job
 
 
 def counts(name: str | None, **by_status: int) -> JobCounts:
@@ -103,3 +114,17 @@ def test_succeeded_and_aborted_jobs_are_counted(run: Run) -> None:
         defer(run)
         finish(run, fetch_one(run, worker_id), status=status)
     assert run(core.count_by_queue, JobFilter()) == [counts("default", succeeded=1, aborted=1)]
+
+
+def test_a_step_that_waits_is_listed_with_the_latest_time(run: Run) -> None:
+    graph = NewGraph(
+        if_failed="cancel",
+        groups=(NewGroup(kind=GroupKind.WORKFLOW, name="w"),),
+        steps=tuple(NewStep(job=new_job(), step=name, group=0, waits=name == "last") for name in ("first", "last")),
+        dependencies=(NewDependency(step=1, rule=Rule.SUCCESS, parent_step=0),),
+    )
+    run(core.create_workflow, graph)
+    first, last = run(core.list_jobs, JobFilter())
+    assert first.scheduled_at is None
+    assert last.scheduled_at is not None, "a copy that a program defers would start at once"
+    assert last.scheduled_at.year == 9999

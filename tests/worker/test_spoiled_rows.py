@@ -12,6 +12,7 @@ from procrastinate import RetryStrategy
 from procrastinate._job import UnreadArguments
 from procrastinate.app import App
 from procrastinate.core import Status
+from procrastinate.exceptions import InvalidJob
 from tests.worker.running import Queue, Workers, until
 
 LARGEST = 2**31 - 1
@@ -92,6 +93,10 @@ async def test_lists_show_a_job_whose_arguments_cannot_be_written_out(app: App, 
     make_endless(queue, spoiled, "1e131071", count=9000)
     (job,) = await app.job_manager.list_jobs_async()
     assert (job.id, job.task_kwargs) == (spoiled, {})
+    with pytest.raises(
+        InvalidJob, match=f"The arguments of job {spoiled} cannot be read: a number"
+    ):
+        await app.job_manager.defer_job_async(job)
 
 
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
