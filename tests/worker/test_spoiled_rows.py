@@ -93,9 +93,7 @@ async def test_lists_show_a_job_whose_arguments_cannot_be_written_out(app: App, 
     make_endless(queue, spoiled, "1e131071", count=9000)
     (job,) = await app.job_manager.list_jobs_async()
     assert (job.id, job.task_kwargs) == (spoiled, {})
-    with pytest.raises(
-        InvalidJob, match=f"The arguments of job {spoiled} cannot be read: a number"
-    ):
+    with pytest.raises(InvalidJob, match=f"The arguments of job {spoiled} cannot be read: a number"):
         await app.job_manager.defer_job_async(job)
 
 
