@@ -33,6 +33,15 @@ class Database:
         """Return a new connection in autocommit mode."""
         return psycopg.connect(self.url, autocommit=True)
 
+    def connect_to_count(self) -> psycopg.Connection[Any]:
+        """Return a new connection that counts without nested loops.
+
+        New rows have no statistics yet. The count over the tables of Awa then took 13 minutes for 100,000 jobs.
+        """
+        connection = self.connect()
+        connection.execute("SET enable_nestloop = off")
+        return connection
+
     def execute(self, statement: str) -> None:
         """Run one or more statements on a new connection."""
         with self.connect() as connection:
@@ -40,7 +49,7 @@ class Database:
 
     def number(self, query: str, *parameters: Any) -> int:
         """Run a query that returns one number, and return it."""
-        with self.connect() as connection:
+        with self.connect_to_count() as connection:
             row = connection.execute(query, parameters).fetchone()
         assert row is not None
         return int(row[0])

@@ -93,7 +93,7 @@ def drain(bench: Bench, system: System, database: Database, jobs: int, **asked: 
 def wait_until_recorded(system: System, database: Database, limit: int = 0) -> tuple[float, int]:
     """Return when all jobs except ``limit`` were recorded as done, and the number of queries for this."""
     deadline = time.time() + _RECORDING_TIMEOUT
-    with database.connect() as connection:
+    with database.connect_to_count() as connection:
         for looks in range(1, 1_000_000):
             looked_at = time.time()
             unfinished = connection.execute(system.unfinished).fetchall()[0][0]
