@@ -437,6 +437,21 @@ def test_a_url_that_cannot_be_used_is_refused_without_repeating_it(bind: Any, me
     assert error.value.__cause__ is None
 
 
+@pytest.mark.parametrize("unset", ["", "  \n"])
+def test_an_empty_url_is_refused_and_does_not_lead_to_the_database_of_the_user(unset: str, database_url: str) -> None:
+    """An unset variable gives such a text. libpq would take it for the database of its defaults."""
+    with pytest.raises(ValueError, match="Is a variable not set"):
+        as_connector(unset)
+    for given in (unset, lambda: unset):
+        connector = SQLAlchemyConnector(database_url, worker_connect_args=given)
+        with pytest.raises(ValueError, match="Is a variable not set"):
+            connector._connect_args().ask()
+
+
+def test_libpqs_own_defaults_have_a_url() -> None:
+    assert as_connector("postgresql://").describe_database() == "the database of libpq's environment variables"
+
+
 @pytest.mark.parametrize("bind", [None, 3, {"host": "db"}, object()])
 def test_other_types_are_refused(bind: Any) -> None:
     """The error names the type."""

@@ -67,6 +67,10 @@ def parse_conninfo(conninfo: str) -> dict[str, Any]:
     return parameters
 
 
+_EMPTY = (
+    "The database URL or connection string is empty. Is a variable not set? "
+    "For the database that libpq's environment variables name, write postgresql://"
+)
 _UNKNOWN = "The connection string has the parameter {!r}, which is unknown to libpq: remove it"
 
 
@@ -124,8 +128,15 @@ def connection_parameters(given: Mapping[str, Any] | str) -> dict[str, Any]:
     ----------
     given:
         A connection string, or arguments of :func:`psycopg.connect` with or without ``conninfo``.
+
+    Raises
+    ------
+    ValueError
+        The string is empty or cannot be parsed. libpq would take an empty one for the database of its defaults.
     """
     if isinstance(given, str):
+        if not given.strip():
+            raise ValueError(_EMPTY)
         given = {"conninfo": given}
     parameters = {name: value for name, value in given.items() if name != "conninfo"}
     return parse_conninfo(given.get("conninfo") or "") | without_unset(parameters)
@@ -171,7 +182,7 @@ def elsewhere(parameters: Mapping[str, Any], given: Mapping[str, Any] | str) -> 
     """
     if not isinstance(given, (str, Mapping)):
         raise TypeError(f"Connection parameters must be a connection string or a dict, not {type(given).__name__}")
-    other = connection_parameters(given)
+    other = connection_parameters(given) if given else {}
     if not other:
         raise ValueError(
             "The connection parameters are empty: name at least the parameters that differ, as in 'host=... port=...'"
