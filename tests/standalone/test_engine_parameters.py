@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import ssl
 from typing import Any
 
@@ -14,7 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from procrastinate.adapters.connections.conninfo import connection_parameters
 from procrastinate.adapters.standalone import SQLAlchemyConnector
 from procrastinate.adapters.standalone.engine_conninfo import engine_connect_args, psycopg_parameters
-from tests.database import libpq_url
+from tests.database import driver_url, libpq_url
 
 
 def _engine(url: str, **options: Any) -> sa.Engine:
@@ -65,6 +66,11 @@ _UNVERIFIED.verify_mode = ssl.CERT_NONE
             | {"options": "-c search_path=a,\\ b", "connect_timeout": 5, "prepare_threshold": None},
         ),
         (
+            "postgresql+asyncpg://me@pooler/name",
+            {"connect_args": {"server_settings": {"application_name": "shop"}}},
+            {"user": "me", "host": "pooler", "dbname": "name", "application_name": "shop"},
+        ),
+        (
             "postgresql+asyncpg://me@/name?host=one:1&host=two:2",
             {"connect_args": {"ssl": _UNVERIFIED}},
             {"user": "me", "dbname": "name", "host": "one,two", "port": "1,2", "sslmode": "require"},
@@ -75,6 +81,59 @@ _UNVERIFIED.verify_mode = ssl.CERT_NONE
 def test_urls_and_connect_args_are_translated(url: str, options: dict[str, Any], expected: dict[str, Any]) -> None:
     """Into what libpq calls them."""
     assert psycopg_parameters(_engine(url, **options)) == expected
+
+
+def test_asyncpg_that_verifies_the_server_is_translated_by_the_certificates_that_python_trusts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    """asyncpg verifies if it gets True. libpq's mode ``require`` verifies nothing."""
+    trusted = tmp_path / "trusted.pem"
+    trusted.touch()
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    asked = psycopg_parameters(_engine("postgresql+asyncpg://me@db/name", connect_args={"ssl": True}))
+    assert (asked["sslmode"], asked["sslrootcert"]) == ("verify-full", str(trusted))
+
+
+def test_asyncpg_that_verifies_the_server_by_certificates_without_a_file_has_to_name_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/trusted.pem")
+    with pytest.raises(ValueError, match=r"ssl=True verifies the server.*worker_connect_args"):
+        psycopg_parameters(_engine("postgresql+asyncpg://me@db/name", connect_args={"ssl": True}))
+
+
+def _set_search_path(dbapi_connection: Any, record: Any) -> None:
+    with dbapi_connection.cursor() as cursor:
+        cursor.execute("SET search_path = jobs")
+
+
+def test_a_listener_of_connect_that_a_worker_passes_by_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    """A program with a search path of this kind defers into one schema, and its worker looks into another."""
+    engine = sa.create_engine("postgresql+psycopg://me@db/name")
+    SQLAlchemyConnector(engine).get_worker_connector()
+    assert not caplog.messages
+    sa.event.listen(engine, "connect", _set_search_path)
+    SQLAlchemyConnector(engine, worker_connect_args={"host": "db"}).get_worker_connector()
+    assert not caplog.messages
+    SQLAlchemyConnector(engine).get_worker_connector()
+    assert [message.partition(":")[0] for message in caplog.messages] == [
+        "The engine's listener _set_search_path of 'connect' does not hold for the worker's own connections"
+    ]
+
+
+def test_a_listener_of_connect_that_sync_code_passes_by_is_named(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Sync code of a program with an asynchronous engine has connections of psycopg."""
+    engine = create_async_engine(driver_url(database_url, "asyncpg"))
+    sa.event.listen(engine.sync_engine, "connect", _set_search_path)
+    connector = SQLAlchemyConnector(engine)
+    connector.open()
+    connector.run(_application_name)
+    connector.close()
+    assert [message.partition(":")[0] for message in caplog.messages] == [
+        "The engine's listener _set_search_path of 'connect' does not hold for synchronous code"
+    ]
 
 
 def test_do_connect_hooks_are_heard() -> None:

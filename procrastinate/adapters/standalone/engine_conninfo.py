@@ -16,8 +16,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from procrastinate._text.logs import get_logger
 from procrastinate.adapters.connections.connect_args import ConnectArgs
 from procrastinate.adapters.connections.conninfo import connection_parameters, describe, without_unset
+
+logger = get_logger(__name__)
 
 Parameters = dict[str, Any]
 
@@ -65,6 +68,25 @@ def psycopg_parameters(engine: sa.Engine) -> Parameters:
     if translate is None:
         raise ValueError(f"The connection parameters of {engine.dialect.driver} cannot be read; {_HINT}")
     return without_unset(translate(arguments))
+
+
+def warn_of_listeners(engine: sa.Engine, connections: str) -> None:
+    """Name the engine's own listeners of ``connect``: connections that psycopg makes in its place pass them by.
+
+    Listeners of the class ``Engine`` or ``Pool`` are not meant. They hold for all engines, those of a worker included.
+    """
+    for listener in engine.pool.dispatch.connect.listeners:
+        if not listener.__module__.startswith(_LISTENERS_OF_LIBRARIES):
+            name = getattr(listener, "__name__", type(listener).__name__)
+            logger.warning(
+                f"The engine's listener {name} of 'connect' does not hold for {connections}: "
+                "put settings into the engine's connect_args, or pass worker_connect_args",
+                extra={"action": "listener_without_effect", "listener": name},
+            )
+
+
+_LISTENERS_OF_LIBRARIES = ("sqlalchemy.", "opentelemetry.")
+"""The modules of listeners that look at connections and change nothing that the queue needs."""
 
 
 def _driver_arguments(engine: sa.Engine) -> Parameters:
@@ -123,8 +145,8 @@ def _from_asyncpg(arguments: Parameters) -> Parameters:
         "password": _text(arguments.get("password")),
         "dbname": arguments.get("database"),
         "connect_timeout": _seconds(arguments.get("timeout")),
-        "sslmode": _sslmode(arguments.get("ssl")),
-        "options": _options(arguments.get("server_settings") or {}),
+        **_asyncpg_ssl(arguments.get("ssl")),
+        **_server_settings(arguments.get("server_settings") or {}),
     }
     parameters = connection_parameters({"conninfo": dsn, **given} if dsn else given)
     if _cache_is_off(arguments):
@@ -161,23 +183,52 @@ def _seconds(timeout: Any) -> int | None:
     return None if timeout is None else math.ceil(float(timeout))
 
 
+_PARAMETERS_OF_LIBPQ = ("application_name", "client_encoding")
+"""Server settings that libpq sends by parameters of its own, which poolers take. Poolers may refuse ``options``."""
+
+
+def _server_settings(settings: Mapping[str, str]) -> Parameters:
+    """Return server settings in libpq's format."""
+    by_name = {name: value for name, value in settings.items() if name in _PARAMETERS_OF_LIBPQ}
+    others = {name: value for name, value in settings.items() if name not in by_name}
+    return {**by_name, "options": _options(others)}
+
+
 def _options(settings: Mapping[str, str]) -> str | None:
-    """Return server settings in libpq's format, with spaces and backslashes escaped."""
+    """Return server settings as ``options``, with spaces and backslashes escaped."""
     escaped = {name: str(value).replace("\\", "\\\\").replace(" ", "\\ ") for name, value in settings.items()}
     return " ".join(f"-c {name}={value}" for name, value in escaped.items()) or None
 
 
+def _asyncpg_ssl(given: Any) -> Parameters:
+    """Return libpq's settings for asyncpg's ``ssl``. True verifies the server, by the certificates that Python trusts.
+
+    libpq's ``sslrootcert=system`` would ask OpenSSL for these, but psycopg's binary package has an OpenSSL of its own,
+    which looks elsewhere.
+    """
+    if given is not True:
+        return {"sslmode": _sslmode(given)}
+    trusted = ssl.get_default_verify_paths().cafile
+    if trusted is None:
+        raise ValueError(_VERIFIES.format("asyncpg's ssl=True"))
+    return {"sslmode": "verify-full", "sslrootcert": trusted}
+
+
+_VERIFIES = (
+    "{} verifies the server by certificates that libpq cannot find: name them in "
+    "worker_connect_args={{'sslmode': 'verify-full', 'sslrootcert': ..., 'host': ..., ...}}"
+)
+
+
 def _sslmode(given: Any) -> str | None:
+    """Return libpq's mode for the TLS of a driver that verifies nothing if it gets True."""
     if given is None or isinstance(given, str):
         return given
     if isinstance(given, bool):
         return "require" if given else "disable"
     if isinstance(given, ssl.SSLContext) and given.verify_mode == ssl.CERT_NONE:
         return "require"
-    raise ValueError(
-        "The engine's SSLContext verifies the server, and libpq cannot read it: name the certificates in "
-        "worker_connect_args={'sslmode': 'verify-full', 'sslrootcert': ..., 'host': ..., ...}"
-    )
+    raise ValueError(_VERIFIES.format("The engine's SSLContext"))
 
 
 _TRANSLATIONS: Mapping[str, Callable[[Parameters], Parameters]] = {

@@ -15,7 +15,7 @@ from procrastinate.adapters.connections.connect_args import ConnectArgs
 from procrastinate.adapters.connections.conninfo import connection_parameters, require_known_in_url
 from procrastinate.adapters.connections.engine_runner import AUTOCOMMIT, AsyncEngineRunner, EngineRunner
 from procrastinate.adapters.connections.psycopg_engine import psycopg_async_engine, psycopg_engine
-from procrastinate.adapters.standalone.engine_conninfo import engine_connect_args, psycopg_parameters
+from procrastinate.adapters.standalone.engine_conninfo import engine_connect_args, psycopg_parameters, warn_of_listeners
 from procrastinate.adapters.standalone.pools import AsyncRunner, SyncRunner, ThreadRunner
 
 if TYPE_CHECKING:
@@ -160,6 +160,7 @@ class AsyncEngineSource:
 
     def make_sync(self) -> SyncRunner:
         """Return a runner on a small psycopg engine, because an asynchronous engine cannot serve synchronous code."""
+        warn_of_listeners(self._engine.sync_engine, "synchronous code")
         engine = psycopg_engine(self.connect_args(), pool_size=1, max_overflow=4)
         return EngineRunner(engine, owned=True)
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from procrastinate.adapters.connections.connect_args import Given
+from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from procrastinate.adapters.standalone.engine_connector import EngineConnector
+from procrastinate.adapters.standalone.engine_conninfo import warn_of_listeners
 from procrastinate.adapters.standalone.sources import source_of
 
 if TYPE_CHECKING:
@@ -62,3 +64,12 @@ class SQLAlchemyConnector(EngineConnector):
             json_dumps=json_dumps,
             json_loads=json_loads,
         )
+        given: Any = bind
+        is_url = isinstance(given, (str, sa.URL))
+        self._engine: sa.Engine | None = None if is_url else getattr(given, "sync_engine", given)
+
+    def get_worker_connector(self) -> WorkerConnector:
+        """Return the connector for a worker, on the same database. Listeners of the engine do not concern it."""
+        if self._engine is not None and self._worker_connect_args is None:
+            warn_of_listeners(self._engine, "the worker's own connections")
+        return super().get_worker_connector()
