@@ -105,6 +105,11 @@ def is_lock_timeout(error: BaseException) -> bool:
     return sqlstate(error) == LOCK_NOT_AVAILABLE
 
 
+def is_statement_timeout(error: BaseException) -> bool:
+    """Return True if the statement was cut off (57014): by a ``statement_timeout``, or by a user."""
+    return sqlstate(error) == STATEMENT_TIMEOUT
+
+
 def is_deadlock(error: BaseException) -> bool:
     """Return True if PostgreSQL chose this transaction to end a deadlock (40P01)."""
     return sqlstate(error) == DEADLOCK_DETECTED

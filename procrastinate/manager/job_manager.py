@@ -314,8 +314,9 @@ class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, ReportCall
     ) -> None:
         """Delete the jobs that finished more than ``nb_hours`` hours ago, with their history.
 
-        Each transaction deletes up to a thousand jobs. With ``connection``, its transaction deletes all of them. A
-        workflow is deleted as a whole once it has ended, by its own state.
+        Each transaction deletes up to a thousand jobs, and fewer if ``statement_timeout`` stops it. With
+        ``connection``, its transaction deletes all of them. A workflow is deleted as a whole once it has ended, by its
+        own state.
 
         Parameters
         ----------
@@ -347,7 +348,9 @@ class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, ReportCall
         if connection is not None:
             return await self._run_async(connection, core.delete_old_workflows, **old)
         deleted, _ = await self._follow_async(
-            self.refused_rows.work_around(core.delete_old_workflows, limit=_WORKFLOWS_DELETED, **old)
+            self.refused_rows.work_around(
+                core.delete_old_workflows, limit=_WORKFLOWS_DELETED, fewer_after_timeout=True, **old
+            )
         )
         return deleted
 
@@ -356,7 +359,9 @@ class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, ReportCall
         if connection is not None:
             return await self._run_async(connection, core.delete_finished_part, limit=_DELETE_BATCH, **old)
         deletion, _ = await self._follow_async(
-            self.refused_rows.work_around(core.delete_finished_part, limit=_DELETE_BATCH, **old)
+            self.refused_rows.work_around(
+                core.delete_finished_part, limit=_DELETE_BATCH, fewer_after_timeout=True, **old
+            )
         )
         return deletion
 

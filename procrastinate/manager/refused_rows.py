@@ -17,7 +17,13 @@ from typing import Any, Protocol, TypeVar
 from procrastinate import core, exceptions
 from procrastinate._quoting import Cut
 from procrastinate._text.logs import Seldom, get_logger
-from procrastinate.core.errors import is_lock_timeout, is_refused_for_now, is_row_refused, is_unique_violation
+from procrastinate.core.errors import (
+    is_lock_timeout,
+    is_refused_for_now,
+    is_row_refused,
+    is_statement_timeout,
+    is_unique_violation,
+)
 from procrastinate.core.operation_marks import finder_of
 from procrastinate.core.tries import Tries, Try
 
@@ -74,6 +80,7 @@ class RefusedRows:
         *,
         limit: int,
         options: Mapping[str, Any] = NO_OPTIONS,
+        fewer_after_timeout: bool = False,
         **arguments: Any,
     ) -> Tries[tuple[R, int]]:
         """Run an operation on up to ``limit`` rows of its own choice, or on fewer if the database refuses one of them.
@@ -85,6 +92,9 @@ class RefusedRows:
             (:func:`~procrastinate.core.operation_marks.finds_first_row_of`), which takes ``arguments`` as well.
         options:
             Arguments of the operation alone.
+        fewer_after_timeout:
+            Take fewer rows at once after a statement timeout. It is for operations that wait for no lock, so that only
+            too many rows take too long.
 
         Returns
         -------
@@ -105,7 +115,8 @@ class RefusedRows:
             try:
                 result = yield Try(operation, (), {"limit": at_once, **aside, **options, **arguments})
             except exceptions.ConnectorException as error:
-                self._require_refused(memory, error)
+                if not (fewer_after_timeout and at_once > 1 and is_statement_timeout(error)):
+                    self._require_refused(memory, error)
                 if at_once > 1:
                     at_once //= 2
                     continue

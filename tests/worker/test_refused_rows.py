@@ -228,6 +228,24 @@ async def test_a_job_that_a_users_row_refers_to_holds_up_the_deletion_of_no_othe
     assert queue.sql("SELECT array_agg(id) FROM procrastinate_jobs") == [ids[2]]
 
 
+async def test_a_deletion_that_the_statement_timeout_stops_deletes_fewer_jobs_at_once(app: App, queue: Queue) -> None:
+    """Jobs that were retried often have a long history, and a thousand of them may take too long each night."""
+    queue.sql(
+        "INSERT INTO procrastinate_jobs (queue_name, task_name, status, finished_at) "
+        "SELECT 'q', 'task', 'succeeded', now() - interval '2 hours' FROM generate_series(1, 10)"
+    )
+    queue.sql(
+        "CREATE FUNCTION takes_long() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF (SELECT count(*) FROM gone) > 3 "
+        "THEN RAISE EXCEPTION 'statement timeout' USING ERRCODE = '57014'; END IF; RETURN NULL; END $$"
+    )
+    queue.sql(
+        "CREATE TRIGGER takes_long AFTER DELETE ON procrastinate_jobs REFERENCING OLD TABLE AS gone "
+        "FOR EACH STATEMENT EXECUTE FUNCTION takes_long()"
+    )
+    await app.job_manager.delete_old_jobs(nb_hours=1)
+    assert queue.statuses() == {}
+
+
 async def test_a_trigger_that_refuses_all_jobs_is_an_error_of_the_fetch(
     app: App, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
