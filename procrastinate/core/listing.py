@@ -38,6 +38,10 @@ _WAITING: tuple[tuple[sa.ColumnElement[bool], tuple[sa.ColumnElement[Any], ...]]
 """The condition and the order of each partial index of waiting jobs."""
 
 
+_HAS_KNOWN_STATUS = jobs.c.status.in_([status_literal(status) for status in Status])
+"""A later release that was rolled back may have left jobs with another status."""
+
+
 def _has_status(status: Status) -> list[sa.ColumnElement[bool]]:
     """Return the conditions in the form of the partial indexes.
 
@@ -91,7 +95,7 @@ class JobFilter:
 def list_jobs(
     connection: sa.Connection, job_filter: JobFilter, *, limit: int | None = None, after_id: int | None = None
 ) -> list[StoredJob]:
-    """Return the matching jobs, ordered by id.
+    """Return the matching jobs, ordered by id, without those whose status only a later release knows.
 
     Parameters
     ----------
@@ -101,6 +105,8 @@ def list_jobs(
         Return only jobs with a greater id. With ``limit``, this reads a long list in pages.
     """
     statement = sa.select(*STORED_COLUMNS).where(*job_filter.conditions())
+    if job_filter.status is None:
+        statement = statement.where(_HAS_KNOWN_STATUS)
     if after_id is not None:
         statement = statement.where(jobs.c.id > after_id)
     if job_filter.status is Status.TODO and after_id is None:

@@ -97,6 +97,15 @@ async def test_lists_show_a_job_whose_arguments_cannot_be_written_out(app: App, 
         await app.job_manager.defer_job_async(job)
 
 
+async def test_a_job_whose_status_only_a_later_release_knows_spoils_no_list(app: App, queue: Queue) -> None:
+    """The later release may have been rolled back."""
+    queue.sql("ALTER TYPE procrastinate_job_status ADD VALUE 'archived'")
+    later, known, last = insert(queue, status="archived"), insert(queue), insert(queue)
+    assert [job.id for job in await app.job_manager.list_jobs_async(limit=1)] == [known]
+    assert [job.id for job in await app.job_manager.list_jobs_async(queue="default", after_id=known)] == [last]
+    assert await app.job_manager.list_jobs_async(id=later) == []
+
+
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
 async def test_large_arguments_reach_the_task(app: App, workers: Workers, queue: Queue, is_async: bool) -> None:
     received: list[Any] = []
