@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import functools
+import inspect
 import subprocess
 import sys
 import threading
@@ -167,6 +169,52 @@ async def test_a_thread_serves_on_after_the_loop_of_its_call_is_closed() -> None
     ends.may_return.set()
     assert await asyncio.to_thread(ends.discarded.wait, 30)
     threads.close()
+
+
+class TimedOut(BaseException):
+    """The exception of a time limit that raises in the thread of a job, as those of some libraries do."""
+
+
+def raise_in(thread: int) -> None:
+    """Raise an exception in a thread as soon as it runs code of Python."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(TimedOut))
+
+
+async def test_a_call_survives_an_exception_that_comes_late_in_an_idle_thread() -> None:
+    threads = TaskThreads(on_returned=lambda: None)
+    async with asyncio.timeout(30):
+        thread = await threads.run(threading.get_ident, lambda _: None)
+        await until(lambda: is_idle(thread))
+        raise_in(thread)
+        answers = [await threads.run(threading.get_ident, lambda _: None) for _ in range(3)]
+    threads.close()
+    assert answers == [thread] * 3
+
+
+def is_idle(thread: int) -> bool:
+    """Return whether a thread for tasks waits for a call."""
+    frame = sys._current_frames()[thread]
+    lines, first = inspect.getsourcelines(_DaemonThreads._serve)
+    return frame.f_code is _DaemonThreads._serve.__code__ and "get()" in lines[frame.f_lineno - first]
+
+
+async def test_an_answer_survives_an_exception_that_comes_while_it_is_handed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deliver, tries = _Answers.deliver, [0]
+
+    def interrupted(answers: _Answers, call: Any) -> None:
+        tries[0] += 1
+        if tries[0] == 1:
+            raise_in(threading.get_ident())
+        deliver(answers, call)
+
+    monkeypatch.setattr(_Answers, "deliver", interrupted)
+    threads = TaskThreads(on_returned=lambda: None)
+    async with asyncio.timeout(30):
+        assert [await threads.run(lambda: "answer", lambda _: None) for _ in range(2)] == ["answer"] * 2
+    threads.close()
+    assert tries == [3]
 
 
 async def test_calls_that_end_together_all_get_their_answers() -> None:

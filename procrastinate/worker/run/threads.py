@@ -76,7 +76,10 @@ class _Call(Generic[T]):
         return True
 
     def end(self) -> bool:
-        """Note that the call has returned. Return true if the code that made it still waits for the answer."""
+        """Note that the call has returned. Return true if the code that made it still waits for the answer.
+
+        A second call does no harm.
+        """
         with self._mutex:
             self._state = _State.ENDED
             on_late = self._on_late
@@ -111,8 +114,8 @@ class _Call(Generic[T]):
         return before is not _State.WAITING
 
     def _end_waits(self) -> None:
-        for future in self._waiting:
-            future.set_result(None)
+        while self._waiting:
+            self._waiting.pop().set_result(None)
 
     def _tell_late(self, on_late: Callable[[T], None]) -> None:
         if self._error is None:
@@ -170,11 +173,17 @@ class _Answers:
 
 
 class _DaemonThreads:
-    """Reusable threads, started on demand. The interpreter does not wait for them at exit."""
+    """Reusable threads, started on demand. The interpreter does not wait for them at exit.
+
+    Code of the program may raise an exception in a thread, as time limits do, and do so when its job has ended. So
+    what wakes a thread is not the call itself, which would be lost with the exception. An answer is handed back twice
+    if need be.
+    """
 
     def __init__(self, answers: _Answers) -> None:
         self._answers = answers
-        self._calls: queue.SimpleQueue[tuple[_Call[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._calls: deque[tuple[_Call[Any], Callable[[], Any]] | None] = deque()
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._started = 0
         self._idle = 0
@@ -195,25 +204,41 @@ class _DaemonThreads:
             name = f"procrastinate-task_{self._started}"
             threading.Thread(target=self._serve, name=name, daemon=True).start()
             self._started += 1
-        self._calls.put((submitted, call))
+        self._calls.append((submitted, call))
+        self._wakes.put(None)
 
     def close(self) -> None:
         """Let each thread end after its call."""
         for _ in range(self._started):
-            self._calls.put(None)
+            self._calls.append(None)
+            self._wakes.put(None)
 
     def _serve(self) -> None:
-        while (taken := self._calls.get()) is not None:
+        while True:
+            with contextlib.suppress(BaseException):
+                self._wakes.get()
+            try:
+                taken = self._calls.popleft()
+            except IndexError:  # an exception came before the wait, and the thread has taken a call without it
+                continue
+            if taken is None:
+                return
             submitted, call = taken
             is_made = submitted.make(call)
             del taken, call  # release what the call holds before the code that waits goes on
             with self._lock:
                 self._idle += 1  # first, because the code that waits may submit the next call at once
-            # The code of the program may have raised an exception in this thread. It serves on: it counts as idle.
-            with contextlib.suppress(BaseException):
-                if is_made and submitted.end():
-                    self._answers.deliver(submitted)
+            if is_made:
+                self._hand_back(submitted)
             del submitted
+
+    def _hand_back(self, made: _Call[Any]) -> None:
+        """Hand the answer to the event loop. The thread serves on after an exception: it counts as idle."""
+        for _ in range(2):
+            with contextlib.suppress(BaseException):
+                if made.end():
+                    self._answers.deliver(made)
+                return
 
 
 class TaskThreads:
