@@ -335,10 +335,11 @@ class PeriodicDeferrer:
         """Return the ticks of a task after ``since`` and up to ``until``, in seconds since 1970.
 
         Without ``since``, return only the last tick, and only if it is at most ``max_delay`` old. With ``since``,
-        leave out ticks older than ``max_delay``, except the last one.
+        leave out ticks older than ``max_delay``, except the last one. If the clock was set back to before ``since``,
+        do the same as without it. The database knows which ticks are deferred.
         """
         last = periodic_task.previous_tick(until)
-        if since is None:
+        if since is None or until < since:
             return self._first(periodic_task, int(last), delay=until - last)
         if last <= since:
             return []

@@ -193,6 +193,11 @@ async def test_the_last_tick_is_made_up_for_however_old_it_is(app: App, manager:
     assert await ticks_after_a_pause(app, manager, max_delay=60, pause=5 * MINUTE) == []
 
 
+async def test_ticks_go_on_when_the_clock_is_set_back(app: App, manager: TickManager) -> None:
+    add_periodic(app, "report", "* * * * *")
+    assert await ticks_after_a_pause(app, manager, max_delay=600, pause=-60 * MINUTE) == [TICK - 60 * MINUTE]
+
+
 async def test_the_time_is_the_databases_and_not_the_machines(app: App, manager: TickManager) -> None:
     add_periodic(app, "report", "* * * * *")
     deferrer = PeriodicDeferrer(app.periodic_registry, job_manager=manager)
