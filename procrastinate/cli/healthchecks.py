@@ -55,7 +55,7 @@ def healthchecks_command(app: App, arguments: argparse.Namespace) -> None:
 
 
 def check_workers_of_host(app: App, name: str) -> None:
-    """Check that workers run on this host, and that each has a recent heartbeat and an event loop that turns.
+    """Check that workers run on this host, and that each has a recent heartbeat, an event loop that turns and a slot.
 
     Parameters
     ----------
@@ -103,3 +103,5 @@ def _faults(workers: Iterable[HostWorker]) -> Iterator[str]:
             yield f"{title}: no heartbeat for {duration(worker.silent)}"
         elif worker.stuck > worker.patience:
             yield f"{title}: a job has blocked the event loop for {duration(worker.stuck)}"
+        elif worker.has_lost_all_slots:
+            yield f"{title}: starts no job, because threads of jobs that have timed out go on in all its slots"

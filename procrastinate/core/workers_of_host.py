@@ -19,7 +19,8 @@ class HostWorker:
     """What the database knows about a worker. Times are in seconds, by the database's clock.
 
     ``silent`` is the time since the last heartbeat, ``stuck`` the time since the event loop was seen to turn, and
-    ``patience`` the time after which other workers take its jobs back.
+    ``patience`` the time after which other workers take its jobs back. If ``has_lost_all_slots``, threads of jobs
+    that have timed out go on in all its slots, and it starts no other job.
     """
 
     name: str
@@ -27,6 +28,7 @@ class HostWorker:
     silent: float
     stuck: float
     patience: float
+    has_lost_all_slots: bool
 
 
 _OF_HOST: sa.Select[Any] = (
@@ -36,6 +38,7 @@ _OF_HOST: sa.Select[Any] = (
         age(workers.c.last_heartbeat).label("silent"),
         sa.func.coalesce(age(workers.c.loop_beat_at), sa.literal(0.0, sa.Double())).label("stuck"),
         sa.func.coalesce(workers.c.stalled_timeout, sa.literal(STALLED_TIMEOUT, sa.Double())).label("patience"),
+        sa.func.coalesce(workers.c.lost_threads >= workers.c.concurrency, sa.false()).label("has_lost_all_slots"),
     )
     .where(workers.c.hostname == sa.bindparam("hostname", type_=sa.Text()), workers.c.name.is_not(None))
     .order_by(workers.c.started_at, workers.c.pid)

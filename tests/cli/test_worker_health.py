@@ -97,6 +97,20 @@ def test_a_worker_whose_event_loop_is_blocked_fails(app: App, connection: sa.Con
         check(app)
 
 
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_worker_fails_once_threads_of_jobs_that_timed_out_have_all_its_slots(
+    app: App, connection: sa.Connection, lost: int
+) -> None:
+    register(connection, concurrency=2)
+    connection.execute(sa.update(workers).values(lost_threads=lost))
+    connection.commit()
+    if lost == 1:
+        check(app)
+    else:
+        with pytest.raises(exceptions.ProcrastinateException, match=r"^Worker mail, process \d+: starts no job"):
+            check(app)
+
+
 def test_rows_of_processes_that_have_ended_do_not_count(app: App, connection: sa.Connection) -> None:
     register(connection, pid=ended_process())
     with pytest.raises(exceptions.ProcrastinateException, match="or its process has ended"):

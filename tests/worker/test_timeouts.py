@@ -240,6 +240,19 @@ async def test_a_worker_whose_slots_are_all_kept_goes_on_when_one_returns(
     await queue.succeeded(waiting)
 
 
+async def test_a_worker_whose_slots_are_all_kept_says_so_until_one_returns(
+    workers: Workers, queue: Queue, sync_task: Callable[..., Endless], caplog: pytest.LogCaptureFixture
+) -> None:
+    endless = sync_task()
+    await workers.listening(queue)
+    await queue.failed(await endless.task.defer_async())
+    (record,) = await until(lambda: [one for one in caplog.records if vars(one).get("action") == "slots_lost"])
+    assert record.levelno == logging.WARNING
+    assert "go on in all its slots (1)" in record.getMessage()
+    endless.release.set()
+    await queue.succeeded(await endless.task.defer_async())
+
+
 # Others that want the job to stop
 
 

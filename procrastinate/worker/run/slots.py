@@ -89,7 +89,7 @@ class Slots:
         self._manager = manager
         self._board = board
         self._starts = _Starts(worker.settings.max_jobs, watch, on_last, StepGate(manager))
-        self._threads = TaskThreads(on_returned=self._fill)
+        self._threads = TaskThreads(self._fill, worker.settings.concurrency, worker.logger)
         self._prefetch = Prefetch(worker.settings.concurrency)
         self._running: dict[JobRun, asyncio.Task[None]] = {}
         self._unbegun: dict[JobRun, bool] = {}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import enum
 import functools
+import logging
 import queue
 import threading
 from collections import deque
@@ -13,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Generic, Protocol, TypeVar
 
+from procrastinate import _long_waits
 from procrastinate._text.logs import get_logger
 
 T = TypeVar("T")
@@ -251,12 +254,20 @@ class TaskThreads:
     ----------
     on_returned:
         Called in the event loop when a left thread has returned.
+    slots:
+        The slots of the worker. If left threads have them all, the log says so at growing intervals.
     """
 
-    def __init__(self, on_returned: Callable[[], None]) -> None:
+    def __init__(
+        self, on_returned: Callable[[], None], slots: int | None = None, logger: logging.Logger = logger
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._threads = _DaemonThreads(_Answers())
         self._on_returned = on_returned
+        self._slots = slots
+        self._logger = logger
+        self._context = contextvars.copy_context()
+        self._told = contextlib.ExitStack()
         self.left = 0
         """Number of left threads: they run, and no code waits for them."""
         self._awaited: set[_Call[Any]] = set()
@@ -301,7 +312,7 @@ class TaskThreads:
             return await answer
         except asyncio.CancelledError:
             if submitted.leave(functools.partial(self._return, discard)):
-                self.left += 1
+                self._count_left()
                 if on_left is not None:
                     on_left()
             raise
@@ -310,6 +321,8 @@ class TaskThreads:
 
     def close(self) -> None:
         """Accept no more calls, and do not wait for running ones."""
+        self._slots = None  # nothing is left to say of them
+        self._told.close()
         self._threads.close()
 
     async def _submit(self, submitted: _Call[T], call: Callable[[], T]) -> None:
@@ -339,6 +352,19 @@ class TaskThreads:
             with contextlib.suppress(RuntimeError):  # the event loop is closed: the worker has stopped
                 self._loop.call_soon_threadsafe(self._count_returned)
 
+    def _count_left(self) -> None:
+        self.left += 1
+        if self.left == self._slots:
+            self._context.run(self._told.enter_context, _long_waits.told(self._tell_all_left))
+
     def _count_returned(self) -> None:
         self.left -= 1
+        self._told.close()
         self._on_returned()
+
+    def _tell_all_left(self, waited: float) -> None:
+        message = (
+            "The worker has started no job for %.0f s. Threads of jobs that have timed out go on in all its slots (%d). "
+            "Restart it"
+        )
+        self._logger.warning(message, waited, self.left, extra={"action": "slots_lost"})
