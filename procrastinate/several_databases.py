@@ -12,7 +12,7 @@ from procrastinate._checks.amounts import read_count
 from procrastinate._text.logs import get_logger
 from procrastinate.app import App
 from procrastinate.worker import WORKER_NAME, Worker, WorkerOptions, with_lists, worker_options
-from procrastinate.worker.backoff import Backoff
+from procrastinate.worker.backoff import Backoff, Repeats
 from procrastinate.worker.processes import exits, signals
 from procrastinate.worker.run.shared_slots import SharedSlots
 
@@ -127,7 +127,7 @@ class _Workers:
 
     async def _serve(self, number: int) -> None:
         """Run the worker of an app. A database that is away at the start, or refuses the worker, is tried again."""
-        backoff = Backoff()
+        backoff, repeats = Backoff(), Repeats()
         while not self._is_stopping.is_set():
             worker = self._workers[number]
             try:
@@ -137,11 +137,12 @@ class _Workers:
                 if not worker.settings.wait:
                     raise
                 self._workers[number] = self._make_worker(number)
-                await self._pause(worker, backoff.next_wait(), error)
+                level = repeats.level(error, self._loop.time())
+                await self._pause(worker, backoff.wait_after(error), level, error)
 
-    async def _pause(self, worker: Worker, seconds: float, error: exceptions.ConnectorException) -> None:
+    async def _pause(self, worker: Worker, seconds: float, level: int, error: exceptions.ConnectorException) -> None:
         message = "The worker cannot start, and tries again in %.1f s. Those of other databases go on. %s"
-        worker.logger.warning(message, seconds, error, extra={"action": "start_worker_later"})
+        worker.logger.log(level, message, seconds, error, extra={"action": "start_worker_later"})
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._is_stopping.wait()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import random
 
+from procrastinate.exceptions import DatabaseUnavailable
+
 _FIRST = 0.1
 _LONGEST = 10.0
 LONGEST_IN_OUTAGE = 1.5
@@ -20,16 +22,24 @@ class Backoff:
     ----------
     first, longest:
         The first and the longest wait, in seconds.
+    in_outage:
+        The longest wait in an outage of the database. The default is :data:`LONGEST_IN_OUTAGE`.
     """
 
-    def __init__(self, first: float = _FIRST, longest: float = _LONGEST) -> None:
+    def __init__(self, first: float = _FIRST, longest: float = _LONGEST, in_outage: float | None = None) -> None:
         self._first = first
         self._longest = longest
+        self._in_outage = in_outage
         self._next = first
+
+    def wait_after(self, error: BaseException) -> float:
+        """Return the seconds to wait after an error of the database. Jobs wait for what is tried again."""
+        return self.next_wait(is_outage=isinstance(error, DatabaseUnavailable))
 
     def next_wait(self, *, is_outage: bool = False) -> float:
         """Return the seconds to wait now. In an outage of the database, the waits grow less."""
-        longest = min(self._longest, LONGEST_IN_OUTAGE) if is_outage else self._longest
+        in_outage = LONGEST_IN_OUTAGE if self._in_outage is None else self._in_outage
+        longest = min(self._longest, in_outage) if is_outage else self._longest
         wait = min(self._next, longest) * random.uniform(0.5, 1.0)
         self._next = min(self._next * 2, longest)
         return wait

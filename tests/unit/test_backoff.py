@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from procrastinate.exceptions import ConnectorException, DatabaseUnavailable
 from procrastinate.worker import backoff
 
 
@@ -32,6 +33,12 @@ def test_waits_differ_so_that_workers_do_not_come_back_together() -> None:
 def test_the_waits_of_an_outage_grow_less() -> None:
     waits = backoff.Backoff()
     assert max(waits.next_wait(is_outage=True) for _ in range(20)) <= backoff.LONGEST_IN_OUTAGE
+
+
+@pytest.mark.usefixtures("without_chance")
+def test_an_error_says_itself_whether_it_is_an_outage() -> None:
+    waits = {kind: backoff.Backoff(first=60) for kind in (DatabaseUnavailable, ConnectorException)}
+    assert [waits[kind].wait_after(kind()) for kind in waits] == [backoff.LONGEST_IN_OUTAGE, 10]
 
 
 def test_an_error_that_comes_again_and_again_is_a_warning_now_and_then() -> None:

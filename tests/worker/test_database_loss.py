@@ -16,6 +16,8 @@ from procrastinate import core, exceptions
 from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from procrastinate.app import App
 from procrastinate.core import Status
+from procrastinate.jobs import Job
+from procrastinate.manager import JobManager
 from procrastinate.worker import backoff, worker_run
 from procrastinate.worker.run import outcome_delays
 from tests import database
@@ -211,6 +213,39 @@ async def test_the_pauses_of_an_outage_stay_short(
         release.set()
         await until(lambda: failures() >= 12)
     await queue.succeeded(job_id)
+
+
+async def test_the_pauses_of_a_job_whose_arguments_an_outage_holds_up_stay_short_and_quiet(
+    app: App,
+    workers: Workers,
+    queue: Queue,
+    database_url: str,
+    databases: database.Databases,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The outage begins when the job is claimed, and its large arguments are not read."""
+    monkeypatch.setattr(backoff, "LONGEST_IN_OUTAGE", 0.1)
+    caplog.set_level(logging.DEBUG, "procrastinate.worker")
+    is_away, read = asyncio.Event(), JobManager.read_arguments
+
+    async def read_later(manager: JobManager, job: Job) -> Job:
+        await is_away.wait()
+        return await read(manager, job)
+
+    monkeypatch.setattr(JobManager, "read_arguments", read_later)
+    job_id = await app.task(name="large")(lambda text: None).defer_async(text="x" * 300_000)
+    await workers.listening(queue)
+    await until(lambda: queue.status(job_id) is Status.DOING)
+
+    def failures() -> list[int]:
+        return [one.levelno for one in caplog.records if vars(one).get("action") == "arguments_not_read"]
+
+    with outage(databases, database_url, queue):
+        is_away.set()
+        await until(lambda: len(failures()) >= 12)
+    await queue.succeeded(job_id)
+    assert failures().count(logging.WARNING) < failures().count(logging.DEBUG)
 
 
 async def test_a_worker_that_is_stopped_during_an_outage_waits_to_record_outcomes(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import logging
 import pathlib
 import signal
 import sys
@@ -19,6 +20,7 @@ import procrastinate
 from procrastinate import exceptions
 from procrastinate.app import App
 from procrastinate.testing import InMemoryConnector
+from procrastinate.worker import backoff
 from procrastinate.workflows.canvas import chain
 from tests import database
 from tests.call_counts import counted_calls
@@ -170,6 +172,31 @@ async def test_a_database_that_is_away_at_the_start_does_not_keep_the_other_wait
             assert not task.done()
     async with running(*tenants):
         await away.queue.succeeded(late)
+
+
+async def test_a_database_that_is_away_for_long_at_the_start_is_soon_served_afterwards(
+    tenants: tuple[Tenant, Tenant],
+    databases: database.Databases,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Twelve attempts whose pauses grow to ten seconds take longer than the test may."""
+    monkeypatch.setattr(backoff, "LONGEST_IN_OUTAGE", 0.1)
+    caplog.set_level(logging.DEBUG, "procrastinate.worker")
+
+    async def work() -> None:
+        pass
+
+    def failures() -> list[int]:
+        return [one.levelno for one in caplog.records if vars(one).get("action") == "start_worker_later"]
+
+    (late,) = await tenants[1].defer(work)
+    with refusing(databases, tenants[1]):
+        async with running(*tenants):
+            await until(lambda: len(failures()) >= 12)
+    assert failures().count(logging.WARNING) < failures().count(logging.DEBUG)
+    async with running(*tenants):
+        await tenants[1].queue.succeeded(late)
 
 
 async def test_a_database_that_goes_away_and_comes_back_does_not_keep_the_other_waiting(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pathlib
 import signal
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from procrastinate.worker import Supervisor
 from procrastinate.worker.processes import supervisor
-from tests.worker.running import happens
+from tests.worker.running import happens, soon, until
 
 HANGS = "import time; time.sleep(1)"
 """An import that waits."""
@@ -32,6 +33,29 @@ async def test_a_supervisor_says_which_process_has_not_started(
     await Supervisor([sys.executable, "-c", program], 1, replace=False).run()
     said = [record.getMessage() for record in caplog.records if vars(record).get("action") == "process_starts_long"]
     assert any("Worker process 1 (pid" in one for one in said) == is_told
+
+
+def _ends_without_a_database(mark: pathlib.Path) -> str:
+    """Return a program that dies: the first time after its start, and later because the database is away."""
+    return (
+        f"import os, pathlib, socket; mark = pathlib.Path({str(mark)!r}); word = b'd' if mark.exists() else b's'; "
+        "mark.touch(); "
+        "socket.socket(fileno=int(os.environ['PROCRASTINATE_SUPERVISED'].partition(':')[2])).send(word); "
+        "raise SystemExit(1)"
+    )
+
+
+async def test_the_pauses_of_a_supervisor_stay_short_while_the_database_is_away(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fourteen starts whose pauses double each time take longer than the test may."""
+    monkeypatch.setattr(supervisor, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(supervisor, "_LONGEST_IN_OUTAGE", 0.05)
+    supervised = Supervisor([sys.executable, "-c", _ends_without_a_database(tmp_path / "mark")], 1, replace=True)
+    running = asyncio.create_task(supervised.run())
+    await until(lambda: [vars(one).get("action") for one in caplog.records].count("process_died") >= 14)
+    supervised.stop()
+    await soon(running)
 
 
 def _handle(number: int, frame: FrameType | None) -> None:

@@ -288,21 +288,22 @@ async def test_an_answer_that_comes_too_late_is_asked_for_again_a_few_times(
     assert asked == [[workflow_id]] * questions
 
 
+@pytest.mark.parametrize("kind", [exceptions.ConnectorException, exceptions.DatabaseUnavailable])
 async def test_steps_that_wait_for_a_question_that_fails_do_not_ask_one_after_the_other(
-    app: App, monkeypatch: pytest.MonkeyPatch
+    app: App, monkeypatch: pytest.MonkeyPatch, kind: type[exceptions.ConnectorException]
 ) -> None:
-    """The next question is for all of them."""
+    """The next question is for all of them. Each learns whether the database is away, and pauses as for that."""
     asked: list[Sequence[int]] = []
 
     async def fail(groups: Sequence[int]) -> list[int]:
         asked.append(groups)
         await asyncio.sleep(0)
-        raise exceptions.ConnectorException("The database is away")
+        raise kind("The database is away")
 
     monkeypatch.setattr(app.job_manager, "list_cancelled_groups", fail)
     gate = StepGate(app.job_manager)
     answers = await asyncio.gather(*map(gate.may_start, range(1, 9)), return_exceptions=True)
-    assert [str(answer) for answer in answers] == ["The database is away"] * 8
+    assert [(type(answer), str(answer)) for answer in answers] == [(kind, "The database is away")] * 8
     assert len(asked) == 1
     with pytest.raises(exceptions.ConnectorException):
         await gate.may_start(9)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 
-from procrastinate.exceptions import DatabaseUnavailable
 from procrastinate.worker.backoff import Backoff, Repeats
 
 
@@ -28,7 +27,7 @@ class FetchFailures:
     def note(self, error: BaseException) -> float:
         """Log a failure, and return the seconds to wait before the next attempt."""
         self.last = (error, asyncio.get_running_loop().time())
-        wait = self._pauses.next_wait(is_outage=isinstance(error, DatabaseUnavailable))
+        wait = self._pauses.wait_after(error)
         with contextlib.suppress(BaseException):  # a log handler that raises must not end the worker
             self._tell(error, wait)
         return wait

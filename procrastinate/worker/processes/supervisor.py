@@ -23,6 +23,8 @@ logger = get_logger("procrastinate.supervisor")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 60.0
+_LONGEST_IN_OUTAGE = 5.0
+"""Seconds between two starts while the database is away. Each start imports the program, which takes processor time."""
 _STEADY_AFTER = 60.0
 """Seconds after which a worker process counts as healthy. The pause after its end is a short one again."""
 _LONG_START = 10.0
@@ -87,7 +89,7 @@ class Supervisor:
 
     async def _keep(self, number: int) -> None:
         """Run one process after another under this number."""
-        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_IN_OUTAGE)
         pause: float | None = 0.0
         while pause is not None and not await self._is_stopped_within(pause):
             end = await self._run_process(number)
@@ -140,7 +142,7 @@ class Supervisor:
             return None
         if end.lifetime >= _STEADY_AFTER:
             backoff.reset()
-        pause = backoff.next_wait()
+        pause = backoff.next_wait(is_outage=end.database_was_away)
         what = "has died" if end.has_started else "could not start"
         message = f"Worker process %d {what}: %s. The next one starts in %.1f s"
         self._log(logging.ERROR, "process_died", message, number, end.words, pause)

@@ -223,7 +223,7 @@ class OutcomeWriter:
                 self._log_not_yet(batch, error)
                 if not is_refused:
                     self.observed_ends.note_failed_write(batch)
-                await asyncio.sleep(backoff.next_wait(is_outage=isinstance(error, DatabaseUnavailable)))
+                await asyncio.sleep(backoff.wait_after(error))
 
     async def _write_along(self, batch: Sequence[Outcome]) -> bool:
         """Write a batch and fetch in one round trip, if the batch hands over a lock or a slot.

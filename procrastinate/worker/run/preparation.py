@@ -12,7 +12,7 @@ from procrastinate._job import UnreadArguments
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 from procrastinate.manager.step_values import may_take_values
-from procrastinate.worker.backoff import Backoff
+from procrastinate.worker.backoff import Backoff, Repeats
 from procrastinate.worker.run.outcome import RunResult
 from procrastinate.worker.run.run_log import RunLog
 from procrastinate.worker.run.stop_and_timeout import Cancellation
@@ -96,14 +96,15 @@ class Preparation:
         _AskedToStop
             The job is asked to stop first.
         """
-        pauses = Backoff()
+        pauses, repeats = Backoff(), Repeats()
         while self._cancellation.requested is None:
             try:
                 return await ask()
             except exceptions.ConnectorException as error:
-                if self._worker.logger.isEnabledFor(logging.WARNING):
-                    self._run_log.write(self.job, logging.WARNING, action, message, error)
-                await asyncio.sleep(pauses.next_wait())
+                level = repeats.level(error, asyncio.get_running_loop().time())
+                if self._worker.logger.isEnabledFor(level):
+                    self._run_log.write(self.job, level, action, message, error)
+                await asyncio.sleep(pauses.wait_after(error))
         raise _AskedToStop
 
 

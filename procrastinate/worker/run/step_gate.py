@@ -35,7 +35,7 @@ class StepGate:
         self._asked_for: set[int] = set()
         self._one_at_a_time = asyncio.Lock()
         self._failures = 0
-        self._last_failure = ""
+        self._last_failure = exceptions.ConnectorException()
 
     async def may_start(self, group_id: int) -> bool:
         """Return whether a step of this group may start.
@@ -52,7 +52,7 @@ class StepGate:
         failures = self._failures
         async with self._one_at_a_time:
             if self._failures > failures and not self._is_good(group_id):
-                raise exceptions.ConnectorException(self._last_failure)
+                raise _like(self._last_failure)
             for _ in range(_MOST_QUESTIONS):
                 if self._is_good(group_id):
                     return True
@@ -69,9 +69,15 @@ class StepGate:
         try:
             cancelled = await self._manager.list_cancelled_groups(sorted(groups))
         except exceptions.ConnectorException as error:
-            self._failures, self._last_failure = self._failures + 1, str(error)
+            self._failures, self._last_failure = self._failures + 1, _like(error)
             self._asked_for |= groups
             raise
         kept = {group: until for group, until in self._good_until.items() if until > now}
         self._good_until = kept | dict.fromkeys(groups.difference(cancelled), now + CANCEL_SEEN_WITHIN)
         return group_id not in cancelled
+
+
+def _like(error: exceptions.ConnectorException) -> exceptions.ConnectorException:
+    """Return a new error with the same text, which tells an outage from other errors, too."""
+    is_outage = isinstance(error, exceptions.DatabaseUnavailable)
+    return (exceptions.DatabaseUnavailable if is_outage else exceptions.ConnectorException)(str(error))
