@@ -19,7 +19,7 @@ from procrastinate._text.terminal import say_lines, write
 from procrastinate.cli.arguments import add_argument, repeat_options
 from procrastinate.cli.collector import collector_paused
 from procrastinate.cli.logs import add_logging_arguments, configure_logging
-from procrastinate.cli.stop_signals import sigterm_exits
+from procrastinate.cli.stop_signals import sigterm_ends_first_process, sigterm_exits
 from procrastinate.cli.sub_commands import SUB_COMMANDS, as_sentence
 from procrastinate.cli.suggestions import SuggestingParser
 
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         A sub-command has a status of its own, or SIGTERM has ended it (143).
     """
     try:
-        with collector_paused(until_the_exit=argv is None):
+        with sigterm_ends_first_process(), collector_paused(until_the_exit=argv is None):
             arguments = _parse(argv)
             app = _app_of(arguments)
         with contextlib.nullcontext() if arguments.handles_signals else sigterm_exits():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -79,6 +80,20 @@ def test_sigterm_ends_a_server_that_is_the_first_process_of_a_container(command:
     process = FirstProcess(command, name, "--port=0")
     try:
         process.says("http://127.0.0.1:")
+        process.send(signal.SIGTERM)
+        assert process.ended() == 128 + signal.SIGTERM
+    finally:
+        process.end_of_test()
+
+
+def test_sigterm_ends_a_worker_that_is_the_first_process_of_a_container_and_still_imports_the_program(
+    command: Command, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_shop.py").write_text("import sys, time; print('Importing', file=sys.stderr); time.sleep(60)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    process = FirstProcess(command, "--app=slow_shop.app", "worker")
+    try:
+        process.says("Importing")
         process.send(signal.SIGTERM)
         assert process.ended() == 128 + signal.SIGTERM
     finally:
