@@ -227,7 +227,8 @@ class App(Blueprint):
 
         The function gets a :class:`~procrastinate.defer_hooks.Defer`. What it puts into ``defer.meta`` is stored with
         the jobs. It may return a context manager, which is entered around the statement that stores them. It is a plain
-        function, also for async code, and it runs in the context of the caller. If it raises, that is logged.
+        function, also for async code, and it runs in the context of the caller. If it raises an ``Exception``, that is
+        logged, and the jobs are deferred. Another exception, such as an exit or a time limit, reaches the caller.
 
         Raises
         ------

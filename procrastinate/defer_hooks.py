@@ -1,8 +1,8 @@
 """Functions of a program that see each defer: they describe the new jobs, or do something around the defer.
 
 A hook is called before the jobs are stored. It may set ``defer.meta``, which is stored with each of the jobs. It may
-return a context manager, which is entered around the statement. A hook that fails is logged, and the jobs are deferred
-all the same.
+return a context manager, which is entered around the statement. A hook that raises an ``Exception`` is logged, and the
+jobs are deferred all the same.
 """
 
 from __future__ import annotations
