@@ -69,13 +69,14 @@ async def settle(task_name: str, value: Any) -> Any:
     """Return the return value of a task, and wait for it first if it is a coroutine or a future.
 
     A lambda around an async function returns a coroutine. A task that gives its work to a pool of threads or processes,
-    or to another event loop, may return the future.
+    or to another event loop, may return the future, or a list or dict of futures. Each gives way to its result.
 
     Raises
     ------
     TypeError
         The value holds calls that have not run: a generator, ``map()``, a context manager that a function under
-        ``@contextlib.contextmanager`` returns, or a list or dict with coroutines.
+        ``@contextlib.contextmanager`` returns, or a list or dict with coroutines. Or it is or holds a result of
+        :mod:`multiprocessing.pool`, for which only a blocking call can wait.
     """
     if value is None:
         return None
@@ -86,21 +87,60 @@ async def settle(task_name: str, value: Any) -> Any:
             value = await _wait_for(value)
         else:
             break
-    if isinstance(value, _LAZY):
+    if isinstance(value, _LAZY) or type(value).__module__ == "itertools":
         raise TypeError(
             f"Task {task_name} has returned {_kind(value)}: no line of it has run, loop over it in the task"
         )
-    if type(value) in _COLLECTIONS and any(inspect.iscoroutine(one) for one in _elements(value)):
-        for one in _elements(value):
-            if inspect.iscoroutine(one):
-                one.close()  # avoids Python's warning about a coroutine that was never awaited
-        raise TypeError(f"Task {task_name} has returned coroutines, and none has run: await them, or asyncio.gather()")
+    if type(value) in _COLLECTIONS:
+        return await _settle_elements(task_name, value)
+    _refuse_results_of_a_pool(task_name, value)
     return value
+
+
+async def _settle_elements(task_name: str, collection: Any) -> Any:
+    """Return a collection with the results of its futures, after all of them have ended."""
+    elements = _elements(collection)
+    coroutines = [one for one in elements if inspect.iscoroutine(one)]
+    for one in coroutines:
+        one.close()  # avoids Python's warning about a coroutine that was never awaited
+    if coroutines:
+        raise TypeError(f"Task {task_name} has returned coroutines, and none has run: await them, or asyncio.gather()")
+    for one in elements:
+        _refuse_results_of_a_pool(task_name, one)
+    kinds = tuple(sys.modules[name].Future for name in ("asyncio", "concurrent.futures") if name in sys.modules)
+    futures = [one for one in elements if isinstance(one, kinds)]
+    if not futures:
+        return collection
+    await _wait_for_all(futures)
+    results = {id(future): future.result() for future in futures}
+    if isinstance(collection, dict):
+        return {key: results.get(id(one), one) for key, one in collection.items()}
+    return [results.get(id(one), one) for one in collection]
+
+
+def _refuse_results_of_a_pool(task_name: str, value: Any) -> None:
+    if type(value).__module__ == "multiprocessing.pool":
+        raise TypeError(
+            f"Task {task_name} has returned {_kind(value)}, whose calls may go on: wait for them in the task, "
+            "for example with get()"
+        )
 
 
 def _is_future_of_a_pool(value: Any) -> bool:
     futures = sys.modules.get("concurrent.futures")  # without the module there is no such object
     return futures is not None and isinstance(value, futures.Future)
+
+
+async def _wait_for_all(futures: list[Any]) -> None:
+    """Wait until all have ended, whatever they raise."""
+    import asyncio
+
+    from procrastinate._running_loop import running_loop
+
+    if running_loop() is None:
+        sys.modules["concurrent.futures"].wait(futures)
+    else:
+        await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
 
 
 async def _wait_for(future: Any) -> Any:
@@ -120,8 +160,9 @@ def _method_to_run(function: Any) -> str | None:
     return next((name for name in ("run", "__call__") if inspect.isfunction(getattr(function, name, None))), None)
 
 
-def _elements(collection: Any) -> Any:
-    return collection.values() if isinstance(collection, dict) else collection
+def _elements(collection: Any) -> list[Any]:
+    """Return the elements, and of a dict the keys and the values."""
+    return [*collection, *collection.values()] if isinstance(collection, dict) else list(collection)
 
 
 def _is_single_dispatch(function: Any) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import contextlib
 import functools
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 from typing import Any
 
 import pytest
@@ -101,6 +104,7 @@ LAZY = {
     "map": lambda: map(print, [1]),
     "filter": lambda: filter(print, [1]),
     "zip": lambda: zip([1], map(print, [1]), strict=True),
+    "starmap": lambda: itertools.starmap(print, [(1,)]),
     "context": open_shop,
     "async context": open_shop_async,
 }
@@ -128,6 +132,63 @@ def test_a_task_that_returns_a_future_ends_as_the_future_does() -> None:
     """Such as one of a pool of threads, or of a coroutine in another event loop."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         assert failure_of(lambda: pool.submit(int, "no number")).startswith("invalid literal for int()")
+
+
+AMONG = {
+    "list": lambda future: [1, future],
+    "tuple": lambda future: (future,),
+    "set": lambda future: {future},
+    "values of a dict": lambda future: {"a": future},
+    "keys of a dict": lambda future: {future: "a"},
+}
+
+
+@pytest.mark.parametrize("put", AMONG.values(), ids=AMONG)
+def test_a_job_fails_with_a_call_whose_future_its_task_returns_among_others(put: Callable[[Any], Any]) -> None:
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        assert failure_of(lambda: put(pool.submit(int, "no number"))).startswith("invalid literal for int()")
+
+
+async def test_a_job_waits_for_all_futures_of_a_list_before_it_fails_with_the_first_error() -> None:
+    first, second = asyncio.get_running_loop().create_future(), concurrent.futures.Future[int]()
+    settling = asyncio.create_task(settle("task", [first, second]))
+    first.set_exception(ValueError("first"))
+    await asyncio.wait([first])
+    await asyncio.sleep(0)
+    assert not settling.done()
+    second.set_exception(ValueError("second"))
+    with pytest.raises(ValueError, match="first"):
+        await settling
+
+
+async def test_a_cancelled_job_cancels_the_asyncio_tasks_that_its_task_has_returned() -> None:
+    one = asyncio.create_task(asyncio.Event().wait())
+    settling = asyncio.create_task(settle("task", [one]))
+    await asyncio.sleep(0)
+    settling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await settling
+    assert one.cancelled()
+
+
+async def test_futures_settle_as_their_results() -> None:
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        assert await settle("task", [1, pool.submit(int, "5")]) == [1, 5]
+        assert await settle("task", {"a": pool.submit(int, "5"), "b": asyncio.create_task(sends())}) == {
+            "a": 5,
+            "b": None,
+        }
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+def test_a_task_that_returns_a_result_of_a_pool_of_multiprocessing_fails(as_list: bool) -> None:
+    with ThreadPool(1) as pool:
+
+        def submit() -> Any:
+            result = pool.apply_async(int)
+            return [result] if as_list else result
+
+        assert "whose calls may go on: wait for them in the task" in failure_of(submit)
 
 
 async def test_a_future_settles_as_its_result() -> None:
