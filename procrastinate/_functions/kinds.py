@@ -6,7 +6,7 @@ import contextlib
 import functools
 import inspect
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
@@ -65,11 +65,16 @@ def check_function(task_name: str, function: Any, *, gets_positional: bool = Tru
         )
 
 
-async def settle(task_name: str, value: Any) -> Any:
+async def settle(task_name: str, value: Any, wait_for: Callable[[Awaitable[Any]], Awaitable[Any]] | None = None) -> Any:
     """Return the return value of a task, and wait for it first if it is a coroutine or a future.
 
     A lambda around an async function returns a coroutine. A task that gives its work to a pool of threads or processes,
     or to another event loop, may return the future, or a list or dict of futures. Each gives way to its result.
+
+    Parameters
+    ----------
+    wait_for:
+        Awaits a coroutine or another awaitable that the task has returned.
 
     Raises
     ------
@@ -82,7 +87,7 @@ async def settle(task_name: str, value: Any) -> Any:
         return None
     while True:
         if inspect.isawaitable(value):
-            value = await value
+            value = await (value if wait_for is None else wait_for(value))
         elif _is_future_of_a_pool(value):
             value = await _wait_for(value)
         else:

@@ -254,6 +254,31 @@ def test_async_jobs_that_run_at_once_have_a_connection_each(declare: Declare, ma
     assert tenants == ["public"] * 20
 
 
+def test_async_functions_under_a_sync_decorator_have_a_connection_each(declare: Declare, max_age: int) -> None:
+    """A thread is not shared while two of them run, and the next job finds nothing of the last."""
+    both_run = asyncio.Barrier(2)
+    seen: list[tuple[int, str]] = []
+
+    def look(number: int) -> None:
+        _wrapper().ensure_connection()
+        seen.append((_wrapper().connection.info.backend_pid, getattr(_wrapper(), "tenant", "public")))
+        _wrapper().tenant = f"tenant {number}"
+
+    async def work(number: int) -> None:
+        await sync_to_async(look)(number)
+        if number < 2:
+            await both_run.wait()
+
+    task = declare(lambda number: work(number))
+    task.batch_defer({"number": 0}, {"number": 1})
+    _run_worker(concurrency=2)
+    task.defer(number=2)
+    _run_worker()
+    assert _statuses() == {"succeeded"}
+    assert seen[0][0] != seen[1][0]
+    assert [tenant for _, tenant in seen] == ["public"] * 3
+
+
 def test_what_an_async_job_writes_is_not_in_the_open_transaction_of_another(declare: Declare) -> None:
     is_open, has_written = asyncio.Event(), asyncio.Event()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from typing import Any
 
@@ -55,6 +56,52 @@ async def test_an_async_task_is_cancelled(app: App, workers: Workers, queue: Que
     assert reasons == [AbortReason.USER_REQUEST]
     assert queue.events(job_id) == ["deferred", "started", "abort_requested", "aborted"]
     assert queue.row(job_id)["abort_requested"] is False
+
+
+@HOW
+async def test_an_async_function_under_a_sync_decorator_is_cancelled(
+    app: App, workers: Workers, queue: Queue, options: dict[str, Any]
+) -> None:
+    started = asyncio.Event()
+
+    async def waits() -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    @functools.wraps(waits)
+    def wrapper() -> Any:
+        return waits()
+
+    task = app.task(name="wrapped")(wrapper)
+    await start(workers, queue, **options)
+    job_id = await task.defer_async()
+    await happens(started)
+    await abort(app, job_id)
+    assert await queue.reaches(job_id, Status.ABORTED, Status.FAILED) is Status.ABORTED
+    await queue.succeeded(await app.task(name="after")(lambda: None).defer_async())
+
+
+async def test_the_coroutine_of_a_sync_task_does_not_start_after_the_request_to_stop(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    started, ran = threading.Event(), threading.Event()
+
+    async def runs() -> None:
+        ran.set()
+
+    @app.task(pass_context=True)
+    def task(context: JobContext) -> Any:
+        started.set()
+        while not context.should_abort():
+            threading.Event().wait(0.005)
+        return runs()
+
+    await workers.listening(queue)
+    job_id = await task.defer_async()
+    await happens(started)
+    await abort(app, job_id)
+    assert await queue.reaches(job_id, Status.ABORTED, Status.FAILED, Status.SUCCEEDED) is Status.ABORTED
+    assert not ran.is_set()
 
 
 @HOW

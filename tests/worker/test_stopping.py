@@ -299,6 +299,22 @@ async def test_past_the_graceful_timeout_an_async_job_is_cancelled(app: App, wor
     assert reasons == [AbortReason.SHUTDOWN]
 
 
+async def test_past_the_graceful_timeout_the_coroutine_of_a_sync_task_is_cancelled(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    started = asyncio.Event()
+
+    async def waits() -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    job_id = await app.task(name="returns a coroutine")(lambda: waits()).defer_async()
+    running = workers.start(shutdown_graceful_timeout=0.05)
+    await happens(started)
+    await running.stopped()
+    assert queue.status(job_id) is Status.ABORTED
+
+
 async def test_a_sync_job_is_asked_and_waited_for(app: App, workers: Workers, queue: Queue) -> None:
     started = threading.Event()
 

@@ -130,6 +130,8 @@ async def test_a_sync_function_that_hands_back_a_coroutine_is_limited_as_a_whole
     job_id = await app.task(name="task", timeout=SHORT)(lambda: wait()).defer_async()
     await workers.run()
     assert queue.status(job_id) is Status.FAILED
+    (error,) = (await app.job_manager.get_result_async(job_id)).errors
+    assert error.message == "Task task took longer than its timeout of 50 ms"  # no thread goes on
 
 
 # Async tasks

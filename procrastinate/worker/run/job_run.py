@@ -10,7 +10,7 @@ import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import FrameType
+from types import CoroutineType, FrameType
 from typing import TYPE_CHECKING, Any
 
 from procrastinate import exceptions, run_observers
@@ -18,6 +18,7 @@ from procrastinate import json as typed_json
 from procrastinate._functions.kinds import settle
 from procrastinate._job import UnreadableArguments, UnreadArguments
 from procrastinate._job_completion import JobCompletion
+from procrastinate._running_loop import running_loop
 from procrastinate._text.running_job import RunningJob, running_job
 from procrastinate._text.tracebacks import forget_earlier
 from procrastinate.core import ReportKind
@@ -288,7 +289,8 @@ class JobRun:
         middleware = self._worker.settings.worker_middleware
         may_be_replaced = task.is_async and signals.reach_workers()
         try:
-            self._cancellation.allow(task)
+            if task.is_async:
+                self._cancellation.allow()
             if not middleware:
                 return await self._call_task(task)
             return await self._with_middleware(middleware, functools.partial(self._call_task, task))()
@@ -308,9 +310,28 @@ class JobRun:
         if not task.is_async:
             self._in_thread = ThreadCall(self._threads, self._worker.app, self._discard)
             call = functools.partial(self._in_thread.run, call)
+        wait_for = None if task.is_async else self._wait_for
         if task.timeout is None:  # spares the jobs without a limit two calls
-            return await _settled(task.name, call)
-        return await self._cancellation.call_within(task, task.timeout, functools.partial(_settled, task.name, call))
+            return await _settled(task.name, call, wait_for)
+        settled = functools.partial(_settled, task.name, call, wait_for)
+        return await self._cancellation.call_within(task, task.timeout, settled, lambda: self._is_left)
+
+    async def _wait_for(self, awaitable: Awaitable[Any]) -> Any:
+        """Wait for what a sync task has returned, as for the call of an async task.
+
+        A sync wrapper around an async function returns its coroutine. A request to stop cancels the coroutine, and the
+        async middleware of the worker runs around it.
+        """
+        if running_loop() is None:  # a test of sync code runs the job
+            return await awaitable
+        middleware = [one for one in self._worker.settings.task_middleware if is_async_middleware(one)]
+        try:
+            self._cancellation.allow()
+            return await self._with_middleware(middleware, functools.partial(_itself, awaitable))()
+        finally:
+            self._cancellation.disallow()
+            if isinstance(awaitable, CoroutineType):
+                awaitable.close()  # avoids Python's warning if it was never awaited
 
     def _task_kwargs(self, task: Task[Any, Any, Any]) -> Mapping[str, Any]:
         """Return the arguments, in the types of the annotations if the connector decodes so."""
@@ -381,12 +402,20 @@ class JobRun:
             self._run_log.write(self.job, level, action, message, *arguments, exc_info=exc_info)
 
 
-async def _settled(task_name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+async def _itself(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+async def _settled(
+    task_name: str,
+    call: Callable[[], Awaitable[Any]],
+    wait_for: Callable[[Awaitable[Any]], Awaitable[Any]] | None,
+) -> Any:
     process = current_process()
     try:
         value = await call()
         if value is not None:
-            value = await settle(task_name, value)
+            value = await settle(task_name, value, wait_for)
     except BaseException as error:
         end_fork(process, error)
         raise

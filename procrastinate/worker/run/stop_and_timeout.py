@@ -44,7 +44,7 @@ class Cancellation:
         return self._time_limit is not None and self._time_limit.expired()
 
     def cancel_task(self) -> None:
-        """Cancel the call of an async task, if it runs now."""
+        """Cancel the call of an async task, or the coroutine that a sync task has returned, if it runs now."""
         if self._cancellable is not None:
             self._cancellable.cancel()
 
@@ -54,16 +54,14 @@ class Cancellation:
         if self.executing is not None:
             self.executing.cancel()
 
-    def allow(self, task: Task[Any, Any, Any]) -> None:
-        """Let :meth:`cancel_task` cancel the call of this task, if it is async.
+    def allow(self) -> None:
+        """Let :meth:`cancel_task` cancel what the job awaits from now on.
 
         Raises
         ------
         asyncio.CancelledError
             A request came before.
         """
-        if not task.is_async:
-            return
         if self.requested is not None:
             raise asyncio.CancelledError
         self._cancellable = self.executing or asyncio.current_task()
@@ -74,8 +72,15 @@ class Cancellation:
         while cancellable is not None and cancellable.cancelling():
             cancellable.uncancel()
 
-    async def call_within(self, task: Task[Any, Any, Any], seconds: float, call: Callable[[], Awaitable[Any]]) -> Any:
+    async def call_within(
+        self, task: Task[Any, Any, Any], seconds: float, call: Callable[[], Awaitable[Any]], is_left: Callable[[], bool]
+    ) -> Any:
         """Await the call for ``seconds`` at most, as :func:`asyncio.timeout` does.
+
+        Parameters
+        ----------
+        is_left:
+            Return true if the thread of the call goes on.
 
         Raises
         ------
@@ -87,9 +92,9 @@ class Cancellation:
                 return await call()
         finally:
             if self._is_overtime:
-                raise exceptions.TaskTimeout(_message(task, seconds))
+                raise exceptions.TaskTimeout(_message(task, seconds, is_left()))
 
 
-def _message(task: Task[Any, Any, Any], timeout: float) -> str:
+def _message(task: Task[Any, Any, Any], timeout: float, is_left: bool) -> str:
     message = f"Task {task.name} took longer than its timeout of {setting(timeout)}"
-    return message if task.is_async else f"{message}; its thread goes on and keeps its slot until it returns"
+    return f"{message}; its thread goes on and keeps its slot until it returns" if is_left else message
