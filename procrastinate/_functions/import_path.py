@@ -16,6 +16,9 @@ T = TypeVar("T")
 
 logger = get_logger("procrastinate.utils")  # the name of 3.x
 
+_MAIN = ("__main__", "__mp_main__")
+"""The names of the main module. In a process that multiprocessing has spawned, it runs again under the second one."""
+
 
 def import_all(import_paths: Iterable[str], *, why: Callable[[str], str]) -> None:
     """Import modules that declare tasks. An exception from a module gets a note and is raised again.
@@ -80,7 +83,7 @@ def load_from_path(path: str, allowed_type: type[T]) -> T:
 
 
 def get_full_path(function: Callable[..., Any]) -> str:
-    """Return ``module.function``. For ``__main__``, use the name under which others would import the module.
+    """Return ``module.function``. For the main module, use the name under which others would import it.
 
     Raises
     ------
@@ -95,9 +98,9 @@ def get_full_path(function: Callable[..., Any]) -> str:
 
 
 def importable_name(module: str) -> str:
-    if module != "__main__":
+    if module not in _MAIN:
         return module
-    main = sys.modules["__main__"]
+    main = sys.modules.get(module)
     spec = getattr(main, "__spec__", None)
     if spec is not None:
         return str(spec.name)

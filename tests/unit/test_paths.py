@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.machinery
 import pathlib
+import subprocess
 import sys
 import types
 
@@ -74,3 +75,35 @@ def test_a_function_of_the_program_itself_is_named_as_others_would_import_it(
 
     task.__module__ = "__main__"
     assert get_full_path(task) == path
+
+
+PROGRAM = """
+import multiprocessing
+import procrastinate
+from procrastinate.testing import InMemoryConnector
+
+app = procrastinate.App(connector=InMemoryConnector())
+
+@app.task
+def send(): ...
+
+def name_task(names):
+    names.put(send.name)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    names = context.SimpleQueue()
+    child = context.Process(target=name_task, args=(names,))
+    child.start()
+    print(send.name, names.get())
+    child.join()
+"""
+
+
+@pytest.mark.parametrize("how", [["shop.py"], ["-m", "shop"]], ids=["as a file", "as a module"])
+def test_a_task_of_the_program_has_the_same_name_in_a_process_that_it_spawns(
+    tmp_path: pathlib.Path, how: list[str]
+) -> None:
+    (tmp_path / "shop.py").write_text(PROGRAM, encoding="utf-8")
+    ran = subprocess.run([sys.executable, *how], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ran.stdout.split() == ["shop.send", "shop.send"], ran.stderr
