@@ -56,10 +56,7 @@ ANY_ARGUMENTS = CallArguments()
 
 
 def read_call_arguments(function: Callable[..., Any], *, takes_context: bool) -> CallArguments:
-    """Return the arguments with which jobs may call the function.
-
-    For a decorated function the signature of the wrapper counts, because a wrapper can add or remove arguments. A
-    wrapper that copies the signature of the wrapped function, as in ``wrapt`` and ``decorator``, allows anything.
+    """Return the arguments with which jobs may call the function. Without a signature of its own it takes any.
 
     Parameters
     ----------
@@ -71,12 +68,10 @@ def read_call_arguments(function: Callable[..., Any], *, takes_context: bool) ->
     TypeError
         The function does not take the context, or requires a positional-only argument, which jobs cannot give.
     """
-    if _shows_a_signature_of_another(function):
+    signature = own_signature(function)
+    if signature is None:
         return ANY_ARGUMENTS
-    try:
-        parameters = list(inspect.signature(function, follow_wrapped=False).parameters.values())
-    except (TypeError, ValueError):  # for example a function in C
-        return ANY_ARGUMENTS
+    parameters = list(signature.parameters.values())
     if takes_context:
         parameters = _without_context(function, parameters)
     required = [one for one in parameters if one.default is one.empty and one.kind in (*_BY_POSITION, *_BY_NAME)]
@@ -109,11 +104,8 @@ def check_takes(what: str, function: Callable[..., Any], *names: str, by_name: b
     TypeError
         The function takes other arguments. One without a signature of its own is not refused.
     """
-    if _shows_a_signature_of_another(function):
-        return
-    try:
-        signature = inspect.signature(function, follow_wrapped=False)
-    except (TypeError, ValueError):  # for example a function in C
+    signature = own_signature(function)
+    if signature is None:
         return
     try:
         signature.bind(**dict.fromkeys(names)) if by_name else signature.bind(*names)
@@ -148,6 +140,20 @@ def check_maker(what: str, made: Any) -> None:
     if is_async_callable(made):
         raise TypeError(f"{what} must not be async, because jobs are also deferred in sync code: {made!r}")
     check_takes(what, made, "arguments")
+
+
+def own_signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    """Return the signature of a function, or ``None`` if it shows none of its own, as a function in C.
+
+    For a decorated function the signature of the wrapper counts, because a wrapper can add or remove arguments. A
+    wrapper that copies the signature of the wrapped function, as in ``wrapt`` and ``decorator``, shows none of its own.
+    """
+    if _shows_a_signature_of_another(function):
+        return None
+    try:
+        return inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return None
 
 
 def _shows_a_signature_of_another(function: Callable[..., Any]) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from procrastinate._functions.import_path import importable_name
 from procrastinate._functions.kinds import check_function, is_async_callable
+from procrastinate._functions.signature import own_signature
 from procrastinate._functions.stand_in import CallForMocks, stand_in_for
 from procrastinate._pages import page
 from procrastinate.exceptions import UnboundTaskError
@@ -54,7 +55,7 @@ class CeleryTask:
         check_function(self.name, function)
         self._is_async = is_async_callable(function)
         self._tasks: CeleryTasks | None = None
-        self._signature = _read_signature(function) if options.typing else None
+        self._signature = own_signature(function) if options.typing else None
         stand_in_for(function, self, is_async=self._is_async)
         if options.bind:
             self.__signature__ = _without_self(function)  # a call does not name the task
@@ -291,13 +292,9 @@ def _default_name(function: Callable[..., Any]) -> str:
     return f"{importable_name(function.__module__)}.{function.__name__}"
 
 
-def _read_signature(function: Callable[..., Any]) -> inspect.Signature | None:
+def _without_self(function: Callable[..., Any]) -> inspect.Signature | None:
     try:
-        return inspect.signature(function)
+        signature = inspect.signature(function)
     except (TypeError, ValueError):  # written in C, say
         return None
-
-
-def _without_self(function: Callable[..., Any]) -> inspect.Signature | None:
-    signature = _read_signature(function)
-    return None if signature is None else signature.replace(parameters=list(signature.parameters.values())[1:])
+    return signature.replace(parameters=list(signature.parameters.values())[1:])

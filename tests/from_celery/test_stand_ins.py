@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime
 import decimal
+import functools
 import importlib
 import inspect
 import pathlib
@@ -465,6 +466,24 @@ def test_arguments_that_the_function_does_not_take_are_refused_at_the_call(tasks
         with pytest.raises(TypeError):
             call()
     assert loose.delay(1).id
+
+
+def test_a_decorator_may_give_the_function_an_argument(tasks: CeleryTasks) -> None:
+    """Celery, too, checks a call against the signature of the wrapper."""
+    received: list[tuple[str, str]] = []
+
+    def send(client: str, to: str) -> None:
+        received.append((client, to))
+
+    @tasks.task
+    @functools.wraps(send)
+    def with_client(*args: Any, **kwargs: Any) -> None:
+        send("client", *args, **kwargs)
+
+    with Jobs(tasks.app) as jobs:
+        with_client.delay("you")
+        jobs.run()
+    assert received == [("client", "you")]
 
 
 def test_what_has_no_stand_in_is_refused_by_its_name(tasks: CeleryTasks) -> None:
