@@ -180,7 +180,7 @@ class JobDeferrer:
         call = {**template.task_kwargs, **task_kwargs}
         if call.keys() != self._known_names:
             self.arguments.check(template.task_name, call)
-            self._known_names = frozenset(call)
+            self._known_names = None if self.arguments.checks_values else frozenset(call)
         if checked is None or checked[0] is not template:
             checked = self._checked = template, to_pattern(template)
         return checked[1], call

@@ -34,12 +34,12 @@ def dumps(value: Any) -> str:
 
     ``datetime``, ``date`` and ``time`` become text in ISO 8601, and a ``timedelta`` becomes a number of seconds.
     ``UUID``, ``Decimal`` and paths become text. An ``Enum`` becomes its value. Sets become lists. Dataclasses and
-    pydantic models become objects.
+    pydantic models become objects, without computed fields.
 
     Raises
     ------
     TypeError
-        A value has another type.
+        A value has another type, or a pydantic model holds a secret, which pydantic writes as asterisks.
     """
     return json.dumps(value, default=_plain)
 
@@ -48,29 +48,42 @@ def loads(text: str) -> Any:
     """Return the value of JSON text. A worker whose connector has this function reads arguments by their annotations.
 
     Arguments of a type that :func:`dumps` writes get that type back, and so do items of lists, tuples, sets and dicts,
-    and fields of dataclasses. An argument without annotation stays as it is, and so does a union of two types. ``None``
-    stays ``None``.
+    and fields of dataclasses. A ``datetime`` stays one for the annotation ``date``. An argument without annotation
+    stays as it is, and so does a union of two types. ``None`` stays ``None``.
     """
     return json.loads(text)
 
 
 def _plain(value: Any) -> Any:
     """Return a value that stands for this one in JSON."""
+    if isinstance(value, enum.Enum):
+        return value.value
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, datetime.timedelta):
         return value.total_seconds()
     if isinstance(value, uuid.UUID | decimal.Decimal | pathlib.PurePath):
         return str(value)
-    if isinstance(value, enum.Enum):
-        return value.value
     if isinstance(value, set | frozenset):
         return sorted(value, key=dumps)  # locks are made of this text, so it must not depend on hashes
     if _is_pydantic(type(value)):
-        return value.model_dump(mode="json")
+        _refuse_secrets(type(value).__name__, value.model_dump(warnings=False))
+        return value.model_dump(mode="json", round_trip=True)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+def _refuse_secrets(model: str, value: Any) -> None:
+    """Refuse the ``SecretStr`` and others of its kind in what a model holds."""
+    if hasattr(value, "get_secret_value"):
+        raise TypeError(f"{model} holds a {type(value).__name__}, of which pydantic writes asterisks")
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list | tuple | set | frozenset):
+        return
+    for one in value:
+        _refuse_secrets(model, one)
 
 
 def is_encodable(value: Any) -> bool:
@@ -87,6 +100,35 @@ class ArgumentTypes:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._conversions = dict(_conversions_of(function))
+
+    def prove(self, task_name: str, arguments: Mapping[str, Any]) -> None:
+        """Prove that a worker can read what :func:`dumps` writes of these arguments. Plain JSON needs no proof.
+
+        Raises
+        ------
+        InvalidJob
+            A value does not come back in the annotated type, or comes back without some of its fields.
+        """
+        for name, value in arguments.items():
+            if name in self._conversions and not isinstance(value, _PLAIN):
+                self._prove_one(task_name, name, value)
+
+    def _prove_one(self, task_name: str, name: str, value: Any) -> None:
+        try:
+            text, written = _dumps_noting(value)
+        except (TypeError, ValueError, RecursionError):
+            return  # the defer refuses it, or it stands for the result of a step
+        if not written:
+            return
+        _, again = _dumps_noting(self._read_one(task_name, name, json.loads(text)))
+        for given, read in zip(_models(written), _models(again), strict=False):
+            lost = given.model_fields.keys() - read.model_fields.keys() if issubclass(given, read) else set()
+            if lost:
+                raise exceptions.InvalidJob(
+                    f"Argument {name!r} of task {task_name} is a {given.__name__}, which would come back as "
+                    f"{read.__name__}, without {', '.join(sorted(lost))}: annotate the parameter with "
+                    f"{given.__name__}, or pass a {read.__name__}"
+                )
 
     def read(self, task_name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments in the annotated types.
@@ -108,6 +150,25 @@ class ArgumentTypes:
             raise exceptions.InvalidJob(
                 f"Argument {name!r} of task {task_name} does not fit its annotation: {type(error).__name__}: {error}"
             ) from error
+
+
+_PLAIN = (str, int, float, type(None))
+
+
+def _dumps_noting(value: Any) -> tuple[str, list[Any]]:
+    """Return the JSON text of a value, and what of it is not plain JSON."""
+    noted: list[Any] = []
+
+    def plain(one: Any) -> Any:
+        noted.append(one)
+        return _plain(one)
+
+    return json.dumps(value, default=plain), noted
+
+
+def _models(values: list[Any]) -> list[Any]:
+    """Return the pydantic classes of these values. A dataclass needs no look, it refuses fields that it has not."""
+    return [type(one) for one in values if _is_pydantic(type(one))]
 
 
 def _conversions_of(function: Callable[..., Any]) -> abc.Iterator[tuple[str, _Convert]]:
@@ -163,7 +224,7 @@ def _unless_none(convert: _Convert, value: Any) -> Any:
 
 _SCALARS: tuple[tuple[type, _Convert], ...] = (
     (datetime.datetime, datetime.datetime.fromisoformat),
-    (datetime.date, datetime.date.fromisoformat),
+    (datetime.date, lambda text: (datetime.datetime if "T" in text else datetime.date).fromisoformat(text)),
     (datetime.time, datetime.time.fromisoformat),
     (datetime.timedelta, lambda seconds: datetime.timedelta(seconds=seconds)),
     (uuid.UUID, uuid.UUID),
@@ -175,16 +236,36 @@ def _of_class(kind: type) -> _Convert | None:
     for known, convert in _SCALARS:
         if kind is known:
             return convert
-    if issubclass(kind, enum.Enum | pathlib.PurePath):
+    if issubclass(kind, enum.Enum):
+        return functools.partial(_member, kind)
+    if issubclass(kind, pathlib.PurePath):
         return kind
     if kind in (set, frozenset, tuple):
         return kind
     if _is_pydantic(kind):
-        validate: _Convert = kind.model_validate  # type: ignore[attr-defined]
-        return validate
+        return _validate(kind)
     if dataclasses.is_dataclass(kind):
         return _Fields(kind)
     return None
+
+
+def _member(kind: type[enum.Enum], stored: Any) -> enum.Enum:
+    """Return the member whose value has this JSON. The value of a member may be a tuple, a date or a dataclass."""
+    try:
+        return kind(stored)
+    except ValueError:
+        for member in kind:
+            if is_encodable(member.value) and json.loads(dumps(member.value)) == stored:
+                return member
+        raise
+
+
+def _validate(kind: Any) -> _Convert:
+    """Return the method that makes a model. It also reads names of fields, which :func:`dumps` writes, for aliases."""
+    validate: _Convert = kind.model_validate
+    if "by_name" in inspect.signature(validate).parameters:  # since pydantic 2.11
+        return functools.partial(validate, by_name=True)
+    return validate
 
 
 def _is_pydantic(kind: type) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import functools
 import operator
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
 
 from procrastinate import exceptions
+from procrastinate import json as typed_json
 from procrastinate import middleware as middleware_module
 from procrastinate import retry as retry_module
 from procrastinate._checks.amounts import read_count, read_optional_seconds
@@ -17,7 +19,7 @@ from procrastinate._deferrer import require_on_conflict
 from procrastinate._functions.declarations import read_declaration
 from procrastinate._functions.import_path import get_full_path
 from procrastinate._functions.kinds import check_function, is_async_callable
-from procrastinate._functions.signature import check_maker, read_call_arguments
+from procrastinate._functions.signature import CallArguments, check_maker, read_call_arguments
 from procrastinate._functions.stand_in import CallForMocks, stand_in_for
 from procrastinate._job_checks import check_lock, check_name, check_priority
 from procrastinate._text.running_job import running_job
@@ -522,8 +524,14 @@ class Task(Generic[P, R_co, Args]):
         deferrer.stores_result = self.store_result
         deferrer.task = self
         if self.checks_arguments:
-            deferrer.arguments = self.arguments
+            deferrer.arguments = self._arguments_for(deferrer.job_manager.connector)
         return deferrer
+
+    def _arguments_for(self, connector: Any) -> CallArguments:
+        """Return what checks the arguments of a job. If a worker reads them by annotation, it proves that it can."""
+        if connector.json_dumps is not typed_json.dumps or connector.json_loads is not typed_json.loads:
+            return self.arguments
+        return _TypedArguments(self.arguments.allowed, self.arguments.required, types=self.argument_types)
 
     def _deferrer(self) -> JobDeferrer:
         """Return the deferrer with the task's defaults. It is cached until an attribute that it depends on changes."""
@@ -554,6 +562,16 @@ class Task(Generic[P, R_co, Args]):
             raise TypeError(
                 f"Task {self.name} was deferred with positional arguments: name them, as in defer(argument=value)"
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class _TypedArguments(CallArguments):
+    types: ArgumentTypes = dataclasses.field(kw_only=True)
+    checks_values: ClassVar[bool] = True
+
+    def check(self, task_name: str, given: Mapping[str, Any]) -> None:
+        super().check(task_name, given)
+        self.types.prove(task_name, given)
 
 
 def _read_aliases(aliases: Iterable[str] | None) -> list[str]:

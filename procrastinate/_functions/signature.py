@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from procrastinate._functions.kinds import is_async_callable
 
@@ -25,10 +25,13 @@ class CallArguments:
         signature.
     required:
         Names of the arguments without a default.
+    checks_values:
+        True if :meth:`check` looks at the values, and not only at the names.
     """
 
     allowed: frozenset[str] | None = None
     required: frozenset[str] = frozenset()
+    checks_values: ClassVar[bool] = False
 
     def check(self, task_name: str, given: Mapping[str, Any]) -> None:
         """Check that the function can be called with the arguments of a job.

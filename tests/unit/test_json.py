@@ -11,10 +11,12 @@ import pathlib
 import typing
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import make_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, NewType
 
 import pydantic
 import pytest
+from pydantic.alias_generators import to_camel
 
 import procrastinate.json
 from procrastinate import exceptions
@@ -133,6 +135,67 @@ def test_an_argument_comes_back_in_its_annotated_type(name: str) -> None:
     assert (read, type(read)) == (VALUES[name], type(VALUES[name]))
 
 
+class Planet(enum.Enum):
+    EARTH = (5.976e24, 6.37814e6)
+
+
+class Holiday(enum.Enum):
+    MAY = datetime.date(2026, 5, 1)
+
+
+class Rate(decimal.Decimal, enum.Enum):
+    FULL = decimal.Decimal("0.19")
+
+
+class Packing(enum.Enum):
+    FIRST = Line(decimal.Decimal(1))
+    NONE = object()
+
+
+class Named(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(alias_generator=to_camel)
+    first_name: str
+
+
+class Box(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+    width: int
+    raw: pydantic.Json[list[int]] = pydantic.Field(default_factory=list)
+
+    @pydantic.computed_field
+    def area(self) -> int:
+        return self.width**2
+
+
+def hard_kinds(
+    planet: Planet,
+    holiday: Holiday,
+    rate: Rate,
+    packing: Packing,
+    day: datetime.date,
+    named: Named,
+    box: Box,
+) -> None: ...
+
+
+HARD_VALUES: dict[str, Any] = {
+    "planet": Planet.EARTH,
+    "holiday": Holiday.MAY,
+    "rate": Rate.FULL,
+    "packing": Packing.FIRST,
+    "day": NOON,
+    "named": Named(firstName="Ada"),
+    "box": Box(width=2),
+}
+
+
+@pytest.mark.parametrize("name", sorted(HARD_VALUES))
+def test_a_value_whose_json_looks_like_another_comes_back(name: str) -> None:
+    """An enum of tuples or dates, a datetime for a date, and a model with aliases or computed fields."""
+    read = stored_and_read(hard_kinds, {name: HARD_VALUES[name]})[name]
+    assert (read, type(read)) == (HARD_VALUES[name], type(HARD_VALUES[name]))
+
+
 def test_keys_of_a_dict_come_back_in_their_annotated_type() -> None:
     assert ArgumentTypes(all_kinds).read("t", {"by_id": {str(ID): "x"}}) == {"by_id": {ID: "x"}}
 
@@ -158,6 +221,84 @@ def test_annotations_are_found_behind_wrappers() -> None:
 def test_a_value_that_does_not_fit_its_annotation_names_the_argument() -> None:
     with pytest.raises(exceptions.InvalidJob, match="Argument 'id' of task t does not fit its annotation: ValueError"):
         ArgumentTypes(all_kinds).read("t", {"id": "seven"})
+
+
+class Login(pydantic.BaseModel):
+    user: str
+    passwords: list[pydantic.SecretStr]
+
+
+class Event(pydantic.BaseModel):
+    id: int
+
+
+class OrderPaid(Event):
+    amount: int
+
+
+class Unreadable(pydantic.BaseModel):
+    stored_as: int = pydantic.Field(serialization_alias="x")
+    model_config = pydantic.ConfigDict(serialize_by_alias=True)
+
+
+def refused_kinds(
+    login: Login, event: Event, events: list[Event], line: Line, id: uuid.UUID, unreadable: Unreadable, plain: Any
+) -> None: ...
+
+
+REFUSED: dict[str, tuple[str, Any]] = {
+    "a secret": ("login", Login(user="ada", passwords=[pydantic.SecretStr("hunter2")])),
+    "a subclass": ("event", OrderPaid(id=1, amount=99)),
+    "a subclass in a list": ("events", [Event(id=1), OrderPaid(id=1, amount=99)]),
+    "a subclass of a dataclass": ("line", make_dataclass("More", [("more", int, 1)], bases=(Line,), frozen=True)(1)),
+    "another type": ("id", NOON),
+    "a model that does not read what it writes": ("unreadable", Unreadable(stored_as=1)),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), REFUSED.values(), ids=REFUSED)
+def test_a_defer_refuses_a_value_that_would_not_come_back(name: str, value: Any) -> None:
+    connector = InMemoryConnector(json_dumps=procrastinate.json.dumps, json_loads=procrastinate.json.loads)
+    app = procrastinate.App(connector=connector)
+    task = app.task(name="t")(refused_kinds)
+    good = {
+        "login": Login(user="ada", passwords=[]),
+        "event": Event(id=1),
+        "events": [{"id": 1, "more": 2}],
+        "line": Line(decimal.Decimal(1)),
+        "id": ID,
+        "unreadable": {"stored_as": 1},
+        "plain": OrderPaid(id=1, amount=99),
+    }
+    task.defer(**good)
+    with pytest.raises(exceptions.InvalidJob, match=f"Argument '{name}' of task t"):
+        task.defer(**good | {name: value})
+    with pytest.raises(exceptions.InvalidJob, match=f"Argument '{name}' of task t"):
+        task.batch_defer(good, good | {name: value})
+    with pytest.raises(exceptions.InvalidJob, match=f"Argument '{name}' of task t"):
+        task.configure(lock=by_arguments("id")).defer(**good | {name: value})
+
+
+def test_a_step_may_take_the_result_of_another_for_a_typed_argument() -> None:
+    connector = InMemoryConnector(json_dumps=procrastinate.json.dumps, json_loads=procrastinate.json.loads)
+    app = procrastinate.App(connector=connector)
+    got: list[Any] = []
+
+    @app.task(store_result=True)
+    def make() -> uuid.UUID:
+        return ID
+
+    @app.task
+    def use(id: uuid.UUID) -> None:
+        got.append(id)
+
+    workflow = app.workflow("make and use")
+    made = workflow.add(make)
+    workflow.add(use, id=made.value)
+    with Jobs(app) as jobs:
+        workflow.defer()
+        jobs.run()
+    assert got == [ID]
 
 
 def test_a_set_has_one_text_whatever_its_order() -> None:
