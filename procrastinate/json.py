@@ -22,8 +22,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from procrastinate import exceptions
+from procrastinate._text.logs import get_logger
 
 __all__ = ["dumps", "loads"]
+
+logger = get_logger(__name__)
 
 _Convert: TypeAlias = Callable[[Any], Any]
 """Function that turns a decoded value into the annotated type."""
@@ -99,7 +102,10 @@ class ArgumentTypes:
     """The conversions of a function's arguments, read from its annotations once."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self._conversions = dict(_conversions_of(function))
+        kinds = dict(_annotations_of(function))
+        found = {name: _conversion(kind) for name, kind in kinds.items()}
+        self._conversions = {name: convert for name, convert in found.items() if convert is not None}
+        self._unread = {name: kind.reason for name, kind in kinds.items() if isinstance(kind, _Unread)}
 
     def prove(self, task_name: str, arguments: Mapping[str, Any]) -> None:
         """Prove that a worker can read what :func:`dumps` writes of these arguments. Plain JSON needs no proof.
@@ -143,6 +149,8 @@ class ArgumentTypes:
     def _read_one(self, task_name: str, name: str, value: Any) -> Any:
         convert = self._conversions.get(name)
         if convert is None:
+            if name in self._unread:
+                self._warn_once(task_name, name)
             return value
         try:
             return convert(value)
@@ -150,6 +158,16 @@ class ArgumentTypes:
             raise exceptions.InvalidJob(
                 f"Argument {name!r} of task {task_name} does not fit its annotation: {type(error).__name__}: {error}"
             ) from error
+
+
+    def _warn_once(self, task_name: str, name: str) -> None:
+        """Log that the annotation of an argument has no effect."""
+        message = (
+            "Task %s gets its argument %r as plain JSON, because its annotation cannot be read here (%s): import what "
+            "it names outside of `if TYPE_CHECKING`"
+        )
+        extra = {"action": "annotation_unread", "task": task_name}
+        logger.warning(message, task_name, name, self._unread.pop(name, ""), extra=extra)
 
 
 _PLAIN = (str, int, float, type(None))
@@ -171,27 +189,33 @@ def _models(values: list[Any]) -> list[Any]:
     return [type(one) for one in values if _is_pydantic(type(one))]
 
 
-def _conversions_of(function: Callable[..., Any]) -> abc.Iterator[tuple[str, _Convert]]:
-    """Yield the name of each parameter that needs a conversion, with the conversion."""
+@dataclasses.dataclass(frozen=True)
+class _Unread:
+    """An annotation that only a type checker can read."""
+
+    reason: str
+
+
+def _annotations_of(function: Callable[..., Any]) -> abc.Iterator[tuple[str, Any]]:
+    """Yield the name of each annotated parameter, with its type or :class:`_Unread`."""
     while isinstance(function, functools.partial):
         function = function.func
     function = inspect.unwrap(function)
     if not hasattr(function, "__annotations__"):
         function = type(function).__call__
     for name, kind in _hints(function, getattr(function, "__globals__", {})):
-        convert = None if name == "return" else _conversion(kind)
-        if convert is not None:
-            yield name, convert
+        if name != "return":
+            yield name, kind
 
 
 def _hints(annotated: Any, names: dict[str, Any]) -> abc.Iterator[tuple[str, Any]]:
-    """Yield each annotation, resolved. Skip those that only a type checker can resolve."""
+    """Yield each annotation, resolved, or as :class:`_Unread`."""
     for name, annotation in getattr(annotated, "__annotations__", {}).items():
         alone: Any = types.SimpleNamespace(__annotations__={name: annotation})
         try:
             yield name, typing.get_type_hints(alone, names)[name]
-        except Exception:
-            continue
+        except Exception as error:
+            yield name, _Unread(f"{type(error).__name__}: {error}")
 
 
 def _conversion(kind: Any) -> _Convert | None:

@@ -205,6 +205,23 @@ def test_an_argument_without_one_known_type_stays_as_it_is(name: str) -> None:
     assert stored_and_read(all_kinds, {name: ID}) == {name: str(ID)}
 
 
+def test_a_warning_names_an_argument_whose_annotation_only_a_type_checker_can_read(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    connector = InMemoryConnector(json_dumps=procrastinate.json.dumps, json_loads=procrastinate.json.loads)
+    app = procrastinate.App(connector=connector)
+
+    @app.task(name="refund", pass_context=True)
+    def refund(context: Unknown, id: uuid.UUID, order: Unknown) -> Unknown: ...
+
+    with Jobs(app) as jobs:
+        refund.batch_defer({"id": ID, "order": 1}, {"id": ID, "order": 2})
+        jobs.run()
+    (warning,) = (record for record in caplog.records if getattr(record, "action", "") == "annotation_unread")
+    assert "Task refund gets its argument 'order' as plain JSON" in warning.getMessage()
+    assert "name 'Unknown' is not defined" in warning.getMessage()
+
+
 def test_annotations_are_found_behind_wrappers() -> None:
     def injected(session: str, id: uuid.UUID) -> None: ...
 
