@@ -120,7 +120,7 @@ def safe_traceback(text: str, exception: BaseException) -> str:
 
     Notes, and further lines of a message, are indented. A log record never begins with a space.
     """
-    names = {quoted(_full_name(type(one))) for one in _related(exception)}
+    names = {quoted(_full_name(type(one))) for one in related(exception)}
     heads = tuple(f"{name}:" for name in names)
     own = {"", *_OF_TRACEBACKS, *names}
     lines = quoted_lines(text).split("\n")
@@ -134,7 +134,7 @@ def _full_name(kind: type[BaseException]) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _related(exception: BaseException) -> Iterator[BaseException]:
+def related(exception: BaseException) -> Iterator[BaseException]:
     """Yield the exception, its causes and contexts, and the members of groups."""
     seen: set[int] = set()
     waiting: list[BaseException | None] = [exception]

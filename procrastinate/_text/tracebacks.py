@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 
+from procrastinate._text.logs import related
 from procrastinate.core import NewError
 
 LARGEST_TRACEBACK = 16_384
@@ -76,16 +77,34 @@ def _is_machinery(filename: str) -> bool:
 
 
 def forget_earlier(exception: BaseException, is_earlier: Callable[[FrameType], bool]) -> None:
-    """Cut the frames of earlier runs off the traceback of an exception.
+    """Cut what belongs to earlier runs off an exception and off its causes and contexts.
 
     An exception object that is raised again, such as one of a module or of a lost connection, keeps the frames of each
-    time. Otherwise the tracebacks of jobs would show those before them, and grow without an end.
+    time, and the exception that was handled then. Otherwise the errors of jobs would show those of jobs before them,
+    and grow without an end.
     """
-    place = exception.__traceback__
-    while place is not None and place.tb_next is not None:
-        if is_earlier(place.tb_next.tb_frame):
-            place.tb_next = None
-        place = place.tb_next
+    for one in related(exception):
+        place = one.__traceback__
+        while place is not None and place.tb_next is not None:
+            if is_earlier(place.tb_next.tb_frame):
+                _forget_causes(one, {frame for frame, _ in traceback.walk_tb(place.tb_next)})
+                place.tb_next = None
+            place = place.tb_next
+
+
+def _forget_causes(exception: BaseException, frames: set[FrameType]) -> None:
+    """Remove a cause and a context that code in these frames has handled."""
+    if _is_handled_in(frames, exception.__context__):
+        exception.__context__ = None
+    if _is_handled_in(frames, exception.__cause__):
+        exception.__cause__ = None
+        exception.__suppress_context__ = False  # an assignment to the cause sets it
+
+
+def _is_handled_in(frames: set[FrameType], exception: BaseException | None) -> bool:
+    """Return true if the traceback of the exception begins in one of these frames: it was caught there."""
+    place = None if exception is None else exception.__traceback__
+    return place is not None and place.tb_frame in frames
 
 
 def _message(exception: BaseException) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import decimal
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -395,3 +396,38 @@ async def test_an_exception_that_several_jobs_raise_has_the_frames_of_one_job(
     await workers.run()
     tracebacks = [(await app.job_manager.get_result_async(job_id)).errors[0].traceback for job_id in ids]
     assert [text.count("raise shared") for text in tracebacks] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+async def test_an_exception_that_several_jobs_raise_has_the_causes_of_one_job(
+    app: App, workers: Workers, is_async: bool
+) -> None:
+    """The error of a job shows what that job handled, and nothing of a job before it."""
+    shared = ValueError("shared")
+
+    def fail(customer: str, how: str) -> None:
+        try:
+            if customer:
+                raise KeyError(f"of {customer}")
+        except KeyError as error:
+            if how == "cause":
+                raise shared from error
+            raise shared  # noqa: B904 - the context is what the test is about
+        if how == "wrapped":
+            try:
+                raise shared
+            except ValueError as error:
+                raise OSError("wrapped") from error
+        raise shared
+
+    async def fail_async(customer: str, how: str) -> None:
+        fail(customer, how)
+
+    app.task(name="fail")(fail_async if is_async else fail)
+    calls = [("Ada", "context"), ("", ""), ("Ben", "cause"), ("Cid", "context"), ("", "wrapped"), ("", "")]
+    jobs = [{"customer": customer, "how": how} for customer, how in calls]
+    ids = await app.configure_task("fail").batch_defer_async(*jobs)
+    await workers.run(concurrency=1)
+    tracebacks = [(await app.job_manager.get_result_async(job_id)).errors[0].traceback for job_id in ids]
+    assert [re.findall(r"KeyError: 'of (\w+)'", text) for text in tracebacks] == [["Ada"], [], ["Ben"], ["Cid"], [], []]
+    assert tracebacks[4].count("raise shared") == 1
