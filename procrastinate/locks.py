@@ -31,7 +31,8 @@ Lock: TypeAlias = str | LockFunction | ArgumentLock
 def by_arguments(*names: str) -> ArgumentLock:
     """Return a lock that depends on arguments of the job, as in ``@app.task(lock=by_arguments("customer_id"))``.
 
-    Jobs of one task with the same argument values share a lock. Jobs of different tasks never share one.
+    Jobs of one task with the same argument values share a lock. Jobs of different tasks never share one, because the
+    lock contains the name of the task. So after a task is renamed, new jobs share no lock with older ones.
 
     Parameters
     ----------
