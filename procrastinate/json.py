@@ -159,7 +159,6 @@ class ArgumentTypes:
                 f"Argument {name!r} of task {task_name} does not fit its annotation: {type(error).__name__}: {error}"
             ) from error
 
-
     def _warn_once(self, task_name: str, name: str) -> None:
         """Log that the annotation of an argument has no effect."""
         message = (

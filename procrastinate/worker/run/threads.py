@@ -364,7 +364,7 @@ class TaskThreads:
 
     def _tell_all_left(self, waited: float) -> None:
         message = (
-            "The worker has started no job for %.0f s. Threads of jobs that have timed out go on in all its slots (%d). "
-            "Restart it"
+            "The worker has started no job for %.0f s. Threads of jobs that have timed out go on in all its slots "
+            "(%d). Restart it"
         )
         self._logger.warning(message, waited, self.left, extra={"action": "slots_lost"})
