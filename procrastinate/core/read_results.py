@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -11,26 +12,27 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from procrastinate.core.arguments import readable_result
-from procrastinate.core.enums import event_type_of
+from procrastinate.core.enums import EventType, event_type_of
 from procrastinate.core.fetch import STORED_COLUMNS, from_microseconds, microseconds
 from procrastinate.core.rows import JobError, Progress, StoredEvent, StoredJob, StoredResult
-from procrastinate.core.tables import errors, events, jobs, results
+from procrastinate.core.tables import errors, event_literal, events, jobs, results
 
 _JOB_ID = sa.bindparam("job_id", type_=sa.BigInteger())
+_AT = microseconds(events.c.at)
 
 
-def _rows(table: sa.Table, *columns: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+def _rows(
+    table: sa.Table, *columns: sa.ColumnElement[Any], only: sa.ColumnElement[bool] | None = None
+) -> sa.ColumnElement[Any]:
     """Return a job's rows, oldest first, as the text of a JSON array of arrays."""
     row = sa.func.json_build_array(*columns)
     listed = sa.func.json_agg(aggregate_order_by(row, table.c.id))
-    return sa.select(sa.cast(listed, sa.Text)).where(table.c.job_id == _JOB_ID).scalar_subquery()
+    chosen = sa.select(sa.cast(listed, sa.Text)).where(table.c.job_id == _JOB_ID)
+    return (chosen if only is None else chosen.where(only)).scalar_subquery()
 
 
-_GET_RESULT = sa.select(
-    *STORED_COLUMNS,
-    microseconds(jobs.c.finished_at).label("finished_at"),
-    sa.select(readable_result(results.c.value)).where(results.c.job_id == _JOB_ID).scalar_subquery().label("value"),
-    _rows(
+def _errors(only: sa.ColumnElement[bool] | None = None) -> sa.ColumnElement[Any]:
+    return _rows(
         errors,
         errors.c.attempt,
         errors.c.worker_id,
@@ -38,14 +40,44 @@ _GET_RESULT = sa.select(
         errors.c.exception_class,
         errors.c.message,
         errors.c.traceback,
-    ).label("errors"),
-    _rows(events, events.c.type, microseconds(events.c.at)).label("events"),
-).where(jobs.c.id == _JOB_ID)
+        only=only,
+    )
 
 
-def get_result(connection: sa.Connection, job_id: int) -> StoredResult | None:
-    """Return all stored data of a job in one statement, or ``None`` if the job does not exist."""
-    row = connection.execute(_GET_RESULT, {"job_id": job_id}).one_or_none()
+def _first_and_last_events() -> sa.ColumnElement[Any]:
+    """Return the defer, the first start and the last start, in the form of :func:`_rows`."""
+    deferred, started = event_literal(EventType.DEFERRED), event_literal(EventType.STARTED)
+    moments = ((deferred, sa.func.min(_AT)), (started, sa.func.min(_AT)), (started, sa.func.max(_AT)))
+    rows = (sa.func.json_build_array(one, moment.filter(events.c.type == one)) for one, moment in moments)
+    listed = sa.cast(sa.func.json_build_array(*rows), sa.Text)
+    return sa.select(listed).where(events.c.job_id == _JOB_ID).scalar_subquery()
+
+
+@functools.lru_cache(maxsize=8)
+def _get_result(newest_errors: int | None) -> sa.Select[Any]:
+    """Return the statement. With a bound, a job that was retried a thousand times costs no more than another."""
+    read: dict[str, sa.ColumnElement[Any]] = {"errors": _errors(), "events": _rows(events, events.c.type, _AT)}
+    if newest_errors is not None:
+        is_new = errors.c.attempt > jobs.c.attempts - newest_errors  # an order by id would use the index of all ids
+        read = {"errors": _errors(is_new) if newest_errors else sa.null(), "events": _first_and_last_events()}
+    return sa.select(
+        *STORED_COLUMNS,
+        microseconds(jobs.c.finished_at).label("finished_at"),
+        sa.select(readable_result(results.c.value)).where(results.c.job_id == _JOB_ID).scalar_subquery().label("value"),
+        *(column.label(name) for name, column in read.items()),
+    ).where(jobs.c.id == _JOB_ID)
+
+
+def get_result(connection: sa.Connection, job_id: int, *, newest_errors: int | None = None) -> StoredResult | None:
+    """Return the stored data of a job in one statement, or ``None`` if the job does not exist.
+
+    Parameters
+    ----------
+    newest_errors:
+        Read the errors of that many attempts and, of the events, the defer, the first and the last start. With 0 the
+        table of errors is not read. ``None`` reads all errors and all events.
+    """
+    row = connection.execute(_get_result(newest_errors), {"job_id": job_id}).one_or_none()
     if row is None:
         return None
     names = {field.name for field in dataclasses.fields(StoredJob)}.intersection(row._fields)

@@ -206,19 +206,28 @@ class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, ReportCall
 
     # Results
 
-    def get_result(self, job_id: int, connection: Any | None = None) -> Result:
+    def get_result(self, job_id: int, connection: Any | None = None, *, newest_errors: int | None = None) -> Result:
         """Return the status, return value, errors, times and workers of a job, in one round trip.
+
+        Parameters
+        ----------
+        newest_errors:
+            Read the errors of that many attempts, which suits a job that is retried without an end. ``None`` reads all.
 
         Raises
         ------
         NoResult
             The job does not exist: it was deleted, or the transaction that defers it is not committed.
         """
-        return self._result(job_id, self._run(connection, core.get_result, asked_id(job_id)))
+        stored = self._run(connection, core.get_result, asked_id(job_id), newest_errors=newest_errors)
+        return self._result(job_id, stored)
 
-    async def get_result_async(self, job_id: int, connection: Any | None = None) -> Result:
+    async def get_result_async(
+        self, job_id: int, connection: Any | None = None, *, newest_errors: int | None = None
+    ) -> Result:
         """Asynchronous version of :meth:`get_result`."""
-        return self._result(job_id, await self._run_async(connection, core.get_result, asked_id(job_id)))
+        stored = await self._run_async(connection, core.get_result, asked_id(job_id), newest_errors=newest_errors)
+        return self._result(job_id, stored)
 
     def wait(self, job_id: int, *, timeout: float) -> Result:
         """Wait until a job has finished, with any status, and return its result.

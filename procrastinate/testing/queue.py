@@ -584,16 +584,17 @@ def get_progress(tables: Tables, job_id: int) -> Progress | None:
 
 
 @IMPLEMENTED.of(core.get_result)
-def get_result(tables: Tables, job_id: int) -> StoredResult | None:
+def get_result(tables: Tables, job_id: int, *, newest_errors: int | None = None) -> StoredResult | None:
     row = tables.jobs.get(job_id)
     if row is None:
         return None
     value = tables.results.get(job_id)
     history = tables.events.get(job_id, [])
+    oldest = 0 if newest_errors is None else row["attempts"] - newest_errors
     return StoredResult(
         job=stored_job(row),
         finished_at=tables.progress(job_id).finished_at,
         value=value if value is None else json.dumps(load_jsonb(value), ensure_ascii=False),
-        errors=tuple(tables.errors.get(job_id, [])),
+        errors=tuple(error for error in tables.errors.get(job_id, []) if error.attempt > oldest),
         events=tuple(StoredEvent(type=EventType(event["type"]), at=event["at"]) for event in history),
     )

@@ -84,6 +84,21 @@ def test_the_error_of_each_attempt_is_kept(run: Run) -> None:
         assert error.at is not None
 
 
+@pytest.mark.parametrize(("newest", "attempts"), [(0, []), (1, [2]), (5, [1, 2]), (None, [1, 2])])
+def test_a_result_is_read_with_the_newest_errors_only(run: Run, newest: int | None, attempts: list[int]) -> None:
+    worker_id = worker(run)
+    defer(run)
+    for _ in range(2):
+        retry(run, fetch_one(run, worker_id))
+    whole, result = result_of(run, 1), run(core.get_result, 1, newest_errors=newest)
+    assert result is not None
+    assert [error.attempt for error in result.errors] == attempts
+    assert result.job == whole.job
+    for type_ in (EventType.DEFERRED, EventType.STARTED):
+        of_type = [[one.at for one in read.events if one.type is type_] for read in (whole, result)]
+        assert [(moments[0], moments[-1]) for moments in of_type] == [(of_type[0][0], of_type[0][-1])] * 2
+
+
 def test_a_retry_without_its_queueing_lock_keeps_its_error_too(run: Run) -> None:
     defer(run, queueing_lock="q")
     retry(run, fetch_one(run, worker(run)), keep_queueing_locks=False)

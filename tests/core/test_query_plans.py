@@ -377,6 +377,7 @@ def test_a_result(full: sa.Connection) -> None:
         *(f"procrastinate_{name}" for name in ("results_pkey", "errors_job_id_idx", "events_job_id_idx")),
     }
     check(explain(full, core.get_result, job_id), reads=reads, buffers=100)
+    check(explain(full, core.get_result, job_id, newest_errors=20), reads=reads, buffers=100)
     check(explain(full, core.get_progress, job_id), reads={PRIMARY_KEY}, buffers=20)
     full.exec_driver_sql("RESET enable_seqscan")
     full.commit()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import datetime
 import importlib
@@ -15,6 +16,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
 from django.conf import settings
 from django.db import connection, transaction
@@ -31,6 +33,7 @@ from procrastinate.contrib.django.models import ProcrastinateEvent, Procrastinat
 from procrastinate.locks import by_arguments
 from procrastinate.retry import RetryStrategy
 from procrastinate.testing import Jobs
+from tests.database import libpq_url
 from tests.django import shop
 from tests.django.shop import framework_tasks as tasks
 from tests.django.shop.models import Order
@@ -158,6 +161,68 @@ def test_a_retry_strategy_comes_through_the_options(retry: Any, told: list[tuple
         assert (result.status, result.return_value, result.attempts) == (SUCCESSFUL, 2, 2)
         assert [error.exception_class for error in result.errors] == [ValueError]
     assert [name for name, _ in told] == ["task_enqueued", "task_started", "task_started", "task_finished"]
+
+
+@contextlib.contextmanager
+def locked_errors(url: str) -> Iterator[None]:
+    """Lock the table of errors, as ``VACUUM FULL`` or a migration does."""
+    with psycopg.connect(libpq_url(url)) as other:
+        other.execute("LOCK procrastinate_errors IN ACCESS EXCLUSIVE MODE")
+        yield
+        other.rollback()
+
+
+IMPATIENT = {"options": "-c lock_timeout=200ms"}
+
+
+@pytest.mark.parametrize("task", [tasks.add, tasks.add_async], ids=["sync", "async"])
+def test_a_task_starts_while_the_table_of_errors_is_locked(task: Any, project_url: str) -> None:
+    async def lock(call_next: Any, context: Any, worker: Any) -> Any:
+        with locked_errors(project_url):
+            return await call_next()
+
+    with using_database(project_url, OPTIONS=IMPATIENT), backend():
+        result = task.enqueue(1)
+        run_worker(worker_middleware=[lock])
+        result.refresh()
+        assert (result.status, result.return_value) == (SUCCESSFUL, 1)
+
+
+@pytest.mark.parametrize("task", [tasks.fail_first, tasks.fail_first_async], ids=["sync", "async"])
+def test_a_task_is_tried_again_although_its_errors_cannot_be_read(task: Any, project_url: str) -> None:
+    async def lock(call_next: Any, context: Any, worker: Any) -> Any:
+        with locked_errors(project_url) if context.job.attempts else contextlib.nullcontext():
+            return await call_next()
+
+    with using_database(project_url, OPTIONS=IMPATIENT), backend(retry=1):
+        result = task.enqueue()
+        run_worker(worker_middleware=[lock])
+        result.refresh()
+        assert (result.status, result.return_value, result.attempts) == (SUCCESSFUL, 2, 2)
+
+
+def test_a_run_gets_the_newest_errors_and_the_number_of_all_attempts() -> None:
+    with backend():
+        result = tasks.look_back.enqueue()
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE procrastinate_jobs SET attempts = 30")
+            cursor.execute(
+                "INSERT INTO procrastinate_events (job_id, type, at) "
+                "SELECT %s, 'started', now() FROM generate_series(1, 30)",
+                [int(result.id)],
+            )
+            cursor.execute(
+                "INSERT INTO procrastinate_errors (job_id, attempt, worker_id, exception_class, message, traceback) "
+                "SELECT %s, n, 1, 'shop.Error' || n, '', '' FROM generate_series(1, 30) AS n",
+                [int(result.id)],
+            )
+        run_worker()
+        result.refresh()
+        assert result.return_value == {
+            "attempt": 31,
+            "errors": [f"shop.Error{number}" for number in range(11, 31)],
+            "enqueued": True,
+        }
 
 
 @pytest.mark.skipif(framework.NAME == "django_tasks", reason="The decorator takes more from Django 6.1 on")

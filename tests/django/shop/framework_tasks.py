@@ -58,6 +58,24 @@ def fail_first(context: Any) -> int:
     return attempt
 
 
+@task(takes_context=True)
+async def fail_first_async(context: Any) -> int:
+    """Do the same, on the event loop."""
+    attempt: int = fail_first.func(context)
+    return attempt
+
+
+@task(takes_context=True)
+def look_back(context: Any) -> dict[str, Any]:
+    """Return what a run knows of the runs before it."""
+    result = context.task_result
+    return {
+        "attempt": context.attempt,
+        "errors": [error.exception_class_path for error in result.errors],
+        "enqueued": result.enqueued_at <= result.started_at < result.last_attempted_at,
+    }
+
+
 @task
 def release(what: str) -> Any:
     """Return something that is not quite JSON, or not at all."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 from collections.abc import Callable
 from typing import Any, cast
 
 from asgiref.sync import sync_to_async
+from django import db
 
 from procrastinate import exceptions
 from procrastinate._functions.kinds import is_async_callable
@@ -23,8 +25,12 @@ from procrastinate.adapters.django.task_backend.task_results import (
 from procrastinate.blueprints import Blueprint
 from procrastinate.job_context import AbortReason, JobContext
 from procrastinate.jobs import Status
+from procrastinate.results import Result
 from procrastinate.tasks import Task
 from procrastinate.worker.run.outcome import RunResult, decide
+
+_NEWEST_ERRORS = 20
+"""Errors of earlier attempts that a run gets. A job that is retried without an end may have thousands."""
 
 
 def find(name: str, alias: str, blueprint: Blueprint) -> Task[Any, Any, Any] | None:
@@ -81,7 +87,7 @@ def as_app_task(declared: Any, backend: ProcrastinateBackend, blueprint: Bluepri
 
 def _sync_run(declared: Any, sender: type[ProcrastinateBackend], alias: str) -> Callable[..., Any]:
     def run(context: JobContext, *, args: list[Any], kwargs: dict[str, Any], backend: Any = None) -> Any:
-        result = to_task_result(context.app.job_manager.get_result(_id(context)), alias)
+        result = to_task_result(_read_start(context), alias)
         framework.task_started.send(sender, task_result=result)
         try:
             value = framework.normalize_json(declared.func(*_given(declared, result, args), **kwargs))
@@ -99,8 +105,7 @@ def _sync_run(declared: Any, sender: type[ProcrastinateBackend], alias: str) -> 
 
 def _async_run(declared: Any, sender: type[ProcrastinateBackend], alias: str) -> Callable[..., Any]:
     async def run(context: JobContext, *, args: list[Any], kwargs: dict[str, Any], backend: Any = None) -> Any:
-        stored = await context.app.job_manager.get_result_async(_id(context))
-        result = to_task_result(stored, alias)
+        result = to_task_result(await _read_start_async(context), alias)
         await framework.task_started.asend(sender, task_result=result)
         try:
             value = framework.normalize_json(await declared.func(*_given(declared, result, args), **kwargs))
@@ -124,6 +129,45 @@ async def _send_finished(sender: Any, result: Any, error: BaseException) -> None
         await sync_to_async(framework.task_finished.send)(sender, task_result=result)
     finally:
         error.__traceback__ = traceback
+
+
+def _read_start(context: JobContext) -> Result:
+    """Return what the database has of the job, or what the worker knows if it cannot be read: the job runs anyhow."""
+    try:
+        return context.app.job_manager.get_result(_id(context), newest_errors=_errors_to_read(context))
+    except (exceptions.ConnectorException, exceptions.NoResult):
+        db.close_old_connections()
+        return _known_start(context)
+
+
+async def _read_start_async(context: JobContext) -> Result:
+    try:
+        return await context.app.job_manager.get_result_async(_id(context), newest_errors=_errors_to_read(context))
+    except (exceptions.ConnectorException, exceptions.NoResult):
+        await sync_to_async(db.close_old_connections)()
+        return _known_start(context)
+
+
+def _errors_to_read(context: JobContext) -> int:
+    """Return 0 for the first attempt, so that nothing that locks the table of errors delays it."""
+    return _NEWEST_ERRORS if context.job.attempts else 0
+
+
+def _known_start(context: JobContext) -> Result:
+    job = context.job
+    now = datetime.datetime.fromtimestamp(context.start_timestamp, datetime.UTC)
+    return Result(
+        job=job,
+        status=Status.DOING,
+        attempts=job.attempts,
+        enqueued_at=None,
+        started_at=now if job.attempts == 0 else None,
+        last_attempted_at=now,
+        finished_at=None,
+        worker_ids=() if job.worker_id is None else (job.worker_id,),
+        errors=(),
+        has_value=False,
+    )
 
 
 def _id(context: JobContext) -> int:

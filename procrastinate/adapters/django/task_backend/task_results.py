@@ -30,6 +30,9 @@ _STATUS = {
 }
 """Any other status is FAILED: ``django.tasks`` has no status for cancelled and aborted jobs."""
 
+_MOST_ATTEMPTS = 1_000_000
+"""Any client can write the number of attempts, and a list is made of it."""
+
 _STOPPED = {Status.CANCELLED: "The job was cancelled.\n", Status.ABORTED: "The job was aborted.\n"}
 
 
@@ -115,7 +118,7 @@ def to_task_result(stored: Result, alias: str) -> Any:
         kwargs=stored.job.task_kwargs["kwargs"],
         backend=alias,
         errors=[*_errors(stored)],
-        worker_ids=[str(worker_id) for worker_id in stored.worker_ids],
+        worker_ids=_worker_ids(stored),
     )
     if stored.has_value:
         _set(result, _return_value=stored.value)
@@ -130,6 +133,14 @@ def _as_django_has(moment: datetime.datetime | None) -> datetime.datetime | None
         return timezone.make_naive(moment, timezone.get_default_timezone())
     except OverflowError:  # the zone is past the year 9999, or before the year 1
         return moment.replace(tzinfo=None)
+
+
+def _worker_ids(stored: Result) -> list[str]:
+    """Return an id for each attempt, because Django counts the attempts by them. A worker that is unknown has none."""
+    known = [str(worker_id) for worker_id in stored.worker_ids]
+    is_running = _STATUS.get(stored.status) is framework.TaskResultStatus.RUNNING
+    attempts = min(stored.attempts + is_running, _MOST_ATTEMPTS)
+    return [""] * (attempts - len(known)) + known
 
 
 def _as_enqueued(declared: Any, job: Job, alias: str) -> Any:
