@@ -76,6 +76,20 @@ def told() -> Iterator[list[tuple[str, Any]]]:
         getattr(framework, name).disconnect(receivers[name])
 
 
+@contextlib.contextmanager
+def raising_receiver() -> Iterator[None]:
+    """Connect a receiver of ``task_finished`` that raises."""
+
+    def measure(**kwargs: Any) -> None:
+        raise ConnectionRefusedError("no statsd")
+
+    framework.task_finished.connect(measure)
+    try:
+        yield
+    finally:
+        framework.task_finished.disconnect(measure)
+
+
 def test_a_task_is_enqueued_run_and_read_back() -> None:
     with backend():
         result = tasks.add.enqueue(1, b=2)
@@ -254,6 +268,46 @@ def test_a_timeout_comes_through_the_options(told: list[tuple[str, Any]]) -> Non
         assert result.status == FAILED
         assert result.errors[0].exception_class is exceptions.TaskTimeout
     assert told[-1] == ("task_finished", FAILED)
+
+
+@pytest.mark.parametrize("what", ["nul", "long"])
+def test_the_signal_tells_of_a_value_that_cannot_be_stored(what: str, told: list[tuple[str, Any]]) -> None:
+    with backend(retry=1):
+        result = tasks.release.enqueue(what)
+        run_worker()
+        result.refresh()
+        assert (result.status, result.attempts) == (FAILED, 1)
+    assert told[-1] == ("task_finished", FAILED)
+
+
+def test_the_signal_tells_of_a_task_that_returned_after_its_timeout(told: list[tuple[str, Any]]) -> None:
+    with backend(timeout=0.2):
+        result = tasks.outstay.enqueue()
+        run_worker()
+        result.refresh()
+        assert result.status == FAILED
+    assert told[-1] == ("task_finished", FAILED)
+
+
+@pytest.mark.parametrize("task", [tasks.add, tasks.add_async], ids=["sync", "async"])
+def test_a_receiver_of_task_finished_that_raises_leaves_a_success_as_it_is(
+    task: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with backend(retry=2), raising_receiver():
+        result = task.enqueue(1)
+        run_worker()
+        result.refresh()
+        assert (result.status, result.return_value, result.attempts) == (SUCCESSFUL, 1, 1)
+    assert "no statsd" in caplog.text
+
+
+@pytest.mark.parametrize("task", [tasks.fail, tasks.fail_async], ids=["sync", "async"])
+def test_a_receiver_of_task_finished_that_raises_leaves_the_error_of_the_task_as_it_is(task: Any) -> None:
+    with backend(), raising_receiver():
+        result = task.enqueue()
+        run_worker()
+        result.refresh()
+        assert [error.exception_class for error in result.errors] == [ValueError]
 
 
 def test_priority_queue_and_time_are_the_jobs() -> None:

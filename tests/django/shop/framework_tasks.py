@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 from typing import Any
 
@@ -79,13 +80,21 @@ def look_back(context: Any) -> dict[str, Any]:
 @task
 def release(what: str) -> Any:
     """Return something that is not quite JSON, or not at all."""
-    return {"tuple": (1, 2), "bytes": b"text", "function": lambda: None}[what]
+    return {"tuple": (1, 2), "bytes": b"text", "function": lambda: None, "nul": "a\0b", "long": "x" * 2**21}[what]
 
 
 @task
 async def sleep() -> None:
     """Take longer than anyone waits."""
     await asyncio.sleep(600)
+
+
+@task
+async def outstay() -> str:
+    """Return, but only when cancelled."""
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(600)
+    return "late"
 
 
 def not_a_task() -> None:

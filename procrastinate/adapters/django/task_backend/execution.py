@@ -27,7 +27,7 @@ from procrastinate.job_context import AbortReason, JobContext
 from procrastinate.jobs import Status
 from procrastinate.results import Result
 from procrastinate.tasks import Task
-from procrastinate.worker.run.outcome import RunResult, decide
+from procrastinate.worker.run.outcome import RunResult, decide, with_details
 
 _NEWEST_ERRORS = 20
 """Errors of earlier attempts that a run gets. A job that is retried without an end may have thousands."""
@@ -92,12 +92,12 @@ def _sync_run(declared: Any, sender: type[ProcrastinateBackend], alias: str) -> 
         try:
             value = framework.normalize_json(declared.func(*_given(declared, result, args), **kwargs))
         except BaseException as error:
-            if _settle(result, context, error):
+            if _settle(result, context, RunResult(exception=error)):
                 # Inside the except block, because Django's logger reads the error.
-                framework.task_finished.send(sender, task_result=result)
+                framework.task_finished.send_robust(sender, task_result=result)
             raise
-        succeeded(result, value)
-        framework.task_finished.send(sender, task_result=result)
+        if _settle(result, context, RunResult(value=value)):
+            framework.task_finished.send_robust(sender, task_result=result)
         return value
 
     return run
@@ -110,11 +110,11 @@ def _async_run(declared: Any, sender: type[ProcrastinateBackend], alias: str) ->
         try:
             value = framework.normalize_json(await declared.func(*_given(declared, result, args), **kwargs))
         except BaseException as error:
-            if _settle(result, context, error):
+            if _settle(result, context, RunResult(exception=error)):
                 await asyncio.shield(_send_finished(sender, result, error))
             raise
-        succeeded(result, value)
-        await framework.task_finished.asend(sender, task_result=result)
+        if _settle(result, context, RunResult(value=value)):
+            await framework.task_finished.asend_robust(sender, task_result=result)
         return value
 
     return run
@@ -126,7 +126,7 @@ async def _send_finished(sender: Any, result: Any, error: BaseException) -> None
     try:
         raise error
     except BaseException:
-        await sync_to_async(framework.task_finished.send)(sender, task_result=result)
+        await sync_to_async(framework.task_finished.send_robust)(sender, task_result=result)
     finally:
         error.__traceback__ = traceback
 
@@ -178,14 +178,18 @@ def _given(declared: Any, result: Any, args: list[Any]) -> list[Any]:
     return [framework.TaskContext(task_result=result), *args] if declared.takes_context else args
 
 
-def _settle(result: Any, context: JobContext, error: BaseException) -> bool:
-    """Update the result of a job that raised. Return True if the job has ended."""
+def _settle(result: Any, context: JobContext, run: RunResult) -> bool:
+    """Update the result as the worker will record the run. Return True if the job has ended."""
     reason = context.abort_reason()
     if reason is AbortReason.TIMEOUT:
-        error = exceptions.TaskTimeout()
-    outcome = decide(context.job, context.task, RunResult(exception=error, abort_reason=reason))
-    if outcome.status is Status.TODO:
-        waiting(result, error)
-        return False
-    failed(result, error)
-    return True
+        run = RunResult(exception=exceptions.TaskTimeout())
+    run = run._replace(abort_reason=reason)
+    task, dumps = context.task, context.app.connector.json_dumps
+    outcome = with_details(decide(context.job, task, run), task, run, json_dumps=dumps, store_errors=False)
+    if outcome.exception is None:
+        succeeded(result, run.value)
+    elif outcome.status is Status.TODO:
+        waiting(result, outcome.exception)
+    else:
+        failed(result, outcome.exception)
+    return outcome.status is not Status.TODO
