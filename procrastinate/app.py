@@ -179,6 +179,10 @@ class App(Blueprint):
         """Return the task with this name or alias, or ``None``."""
         return self.tasks.get(name)
 
+    def knows_task(self, name: str) -> bool:
+        """Return true if a worker of this program is likely to find a task of this name."""
+        return self.find_task(name) is not None
+
     def queues_of_tasks(self) -> set[str] | None:
         """Return the queues named by tasks and periodic schedules. ``None`` means that jobs may be in any queue."""
         scheduled = (one.configure_kwargs.get("queue") for one in self.periodic_registry.periodic_tasks.values())

@@ -79,7 +79,8 @@ def _problems(app: App, call: WaitingCall) -> Iterator[Problem]:
     task = app.find_task(call.task_name)
     if task is None:
         text, advice = "the task is not registered here", "Import its module, or give the name to a task as alias"
-        yield _problem("task-unknown", call, text, advice)
+        if not app.knows_task(call.task_name):
+            yield _problem("task-unknown", call, text, advice)
         return
     if call.is_object is False:
         text, advice = "the arguments are no JSON object", "Cancel them, or correct the column args"

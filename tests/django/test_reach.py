@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from procrastinate.adapters.django.task_backend.reach import is_within_reach
+from procrastinate.adapters.django.task_backend.reach import exists, is_within_reach
 
 
 @pytest.mark.parametrize("path", ["tests.django.shop.framework_tasks", "tests.django.shop.not_there", "json"])
@@ -30,3 +30,22 @@ def test_modules_of_the_project_and_loaded_ones_are_within_reach(path: str) -> N
 def test_other_modules_are_not_imported_for_the_name_of_a_task(path: str) -> None:
     assert path not in sys.modules
     assert not is_within_reach(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "is_there"),
+    [
+        ("tests.django.shop.tasks", True),
+        ("idlelib.idle", True),
+        ("wsgiref.simple_server.more", False),
+        ("antigravity", True),
+        ("tests.django.shop.not_there", False),
+        ("not_there.at_all", False),
+        ("tests.django.shop.tasks.more", False),
+        ("tests..shop", False),
+    ],
+)
+def test_a_module_is_found_without_its_import(path: str, is_there: bool) -> None:
+    before = set(sys.modules)
+    assert exists(path) is is_there
+    assert set(sys.modules) == before

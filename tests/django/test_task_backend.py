@@ -26,10 +26,13 @@ from psycopg import IsolationLevel
 
 import procrastinate
 from procrastinate import exceptions
+from procrastinate.adapters.django.deploy_checks import check_jobs
 from procrastinate.adapters.django.task_backend import framework, task_results
 from procrastinate.adapters.django.task_backend.backend import _job_manager
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
+from procrastinate.dashboard import Access, Dashboard
+from procrastinate.dashboard.messages import Request
 from procrastinate.locks import by_arguments
 from procrastinate.retry import RetryStrategy
 from procrastinate.testing import Jobs
@@ -764,6 +767,30 @@ def test_what_the_module_of_a_task_raises_is_an_error_of_the_run(
         assert module.file.stem in error.traceback
         [record] = [record for record in caplog.records if getattr(record, "action", "") == "job_error"]
         assert record.exc_info is not None
+
+
+def test_pages_and_checks_import_no_module_that_a_job_names(module: _Module) -> None:
+    """Any role that may insert a job chooses the name, and a web process may have more rights than a worker."""
+    dashboard = Dashboard(app)
+    with backend():
+        result = module.load().enqueue()
+        module.write("")
+        for path in ("jobs", f"jobs/{result.id}", "tasks"):
+            page = dashboard.handle(Request(method="GET", path=path, access=Access.everything()))
+            assert page.status == 200
+            assert b"unknown to this program" not in page.body
+        assert check_jobs(databases=["default"]) == []
+        assert module.name not in sys.modules
+
+
+def test_the_check_reports_a_job_whose_module_is_gone(module: _Module) -> None:
+    with backend():
+        module.load().enqueue()
+        module.write("")
+        module.file.unlink()
+        importlib.invalidate_caches()
+        (warning,) = check_jobs(databases=["default"])
+    assert f"{module.name}.work: 1 job" in warning.msg
 
 
 _MODULES_FOR_SYNC_CODE = {

@@ -71,8 +71,7 @@ class ProcrastinateConfig(AppConfig):
             self.app.explain(reason)
             return
         settings = get_settings()
-        lookup = TaskLookup()
-        self.app.bind(settings, find_elsewhere=lookup.find, list_limits_elsewhere=lookup.list_limits)
+        self.app.bind(settings, elsewhere=TaskLookup())
         self.app.perform_import_paths()
         if settings.ON_APP_READY is not None:
             import_string(settings.ON_APP_READY)(self.app)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast
+from typing import TYPE_CHECKING, Any, Protocol, Unpack, cast
 
 from django.apps import apps
 from django.conf import settings as django_settings
@@ -33,12 +33,27 @@ if TYPE_CHECKING:
     from procrastinate.tasks import Task
     from procrastinate.worker import Worker, WorkerDefaults, WorkerOptions
 
-FindTask: TypeAlias = "Callable[[str, Mapping[str, Any], DjangoApp], Task[Any, Any, Any] | None]"
-ListLimits: TypeAlias = "Callable[[], list[Limit]]"
-
 _APP_LABEL = "procrastinate"
 
 _CLEANUP: tuple[TaskMiddleware, ...] = (close_db_connections, close_db_connections_async)
+
+
+class Elsewhere(Protocol):
+    """Finds tasks that are not the app's own."""
+
+    def find(
+        self, name: str, arguments: Mapping[str, Any], blueprint: Blueprint, *, loaded_only: bool
+    ) -> Task[Any, Any, Any] | None:
+        """Return the task of a job with this name and these arguments, or ``None``."""
+        ...
+
+    def may_have(self, name: str) -> bool:
+        """Return true if the task may be in a module that is not loaded."""
+        ...
+
+    def list_limits(self) -> list[Limit]:
+        """Return the limits of these tasks."""
+        ...
 
 
 class NotReadyConnector(BaseConnector):
@@ -57,8 +72,7 @@ class NotReadyConnector(BaseConnector):
 class DjangoApp(App):
     """An app for a Django project, whose workers manage Django's connections around each task."""
 
-    _find_elsewhere: FindTask | None = None
-    _list_limits_elsewhere: ListLimits | None = None
+    _elsewhere: Elsewhere | None = None
     _discovered: Mapping[str, str] = MappingProxyType({})
 
     @property
@@ -66,29 +80,20 @@ class DjangoApp(App):
         """True if Django is ready and the settings are valid, so that jobs can be deferred."""
         return not isinstance(self.connector, NotReadyConnector)
 
-    def bind(
-        self,
-        settings: Settings,
-        *,
-        find_elsewhere: FindTask | None = None,
-        list_limits_elsewhere: ListLimits | None = None,
-    ) -> None:
+    def bind(self, settings: Settings, *, elsewhere: Elsewhere | None = None) -> None:
         """Apply the settings to the app.
 
         Parameters
         ----------
-        find_elsewhere:
-            Finds a task that is not the app's own, from its name and the job's arguments.
-        list_limits_elsewhere:
-            Lists the limits of such tasks.
+        elsewhere:
+            Finds tasks that are not the app's own, and lists their limits.
 
         Raises
         ------
         ValueError
             A limit of ``LIMITS`` has the name of a task's limit and other numbers.
         """
-        self._find_elsewhere = find_elsewhere
-        self._list_limits_elsewhere = list_limits_elsewhere
+        self._elsewhere = elsewhere
         self._discovered = dict(discovered_modules(settings))
         self.import_paths = [*self._discovered, *settings.IMPORT_PATHS]
         self.worker_defaults = self._worker_defaults_of(settings)
@@ -162,22 +167,31 @@ class DjangoApp(App):
             Two limits of one name have different numbers.
         """
         by_name = {limit.name: limit for limit in super().list_limits()}
-        for limit in self._list_limits_elsewhere() if self._list_limits_elsewhere is not None else ():
+        for limit in self._elsewhere.list_limits() if self._elsewhere is not None else ():
             add_limit(by_name, limit)
         return list(by_name.values())
 
     def find_task(self, name: str) -> Task[Any, Any, Any] | None:
-        """Find a task of the app or of ``django.tasks``."""
-        return self._find_task(name, {})
+        """Find a task of the app, or of ``django.tasks`` in a loaded module.
+
+        Pages and checks ask with names from rows. Only a worker that runs a job imports the module of its task.
+        """
+        return self._find_task(name, {}, loaded_only=True)
+
+    def knows_task(self, name: str) -> bool:
+        """Return true also if the name leads to a module of the project that is not loaded. It is not imported."""
+        return super().knows_task(name) or (self._elsewhere is not None and self._elsewhere.may_have(name))
 
     def find_task_of(self, job: Job) -> Task[Any, Any, Any] | None:
         """Find a job's task. A ``django.tasks`` task comes with the options of the job's backend."""
         return self._find_task(job.task_name, job.task_kwargs)
 
-    def _find_task(self, name: str, arguments: Mapping[str, Any]) -> Task[Any, Any, Any] | None:
+    def _find_task(
+        self, name: str, arguments: Mapping[str, Any], *, loaded_only: bool = False
+    ) -> Task[Any, Any, Any] | None:
         task = super().find_task(name)
-        if task is None and self._find_elsewhere is not None:
-            task = self._find_elsewhere(name, arguments, self)
+        if task is None and self._elsewhere is not None:
+            task = self._elsewhere.find(name, arguments, self, loaded_only=loaded_only)
         return task
 
     def make_worker(self, **options: Unpack[WorkerOptions]) -> Worker:

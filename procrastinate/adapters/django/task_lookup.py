@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,9 @@ class TaskLookup:
         self._is_used = False
         self._found: dict[tuple[str, str], Task[Any, Any, Any]] = {}
 
-    def find(self, name: str, arguments: Mapping[str, Any], blueprint: Blueprint) -> Task[Any, Any, Any] | None:
+    def find(
+        self, name: str, arguments: Mapping[str, Any], blueprint: Blueprint, *, loaded_only: bool
+    ) -> Task[Any, Any, Any] | None:
         """Return the task at a path as a task of the app, or None.
 
         An exception during the module's import becomes a task that raises it: see
@@ -34,9 +37,11 @@ class TaskLookup:
         ----------
         arguments:
             The job's arguments, which name the backend that enqueued it.
+        loaded_only:
+            Import no module.
         """
         self._read_setting()
-        if not self._is_used:
+        if not self._is_used or (loaded_only and name.rpartition(".")[0] not in sys.modules):
             return None
         from procrastinate.adapters.django.task_backend import aliases, execution
 
@@ -53,6 +58,16 @@ class TaskLookup:
         if task is not None:
             self._found[name, alias] = task
         return task
+
+    def may_have(self, name: str) -> bool:
+        """Return True if the path leads to a module of the project that is not loaded. Nothing is imported."""
+        self._read_setting()
+        if not self._is_used:
+            return False
+        from procrastinate.adapters.django.task_backend import reach
+
+        module_path = name.rpartition(".")[0]
+        return module_path not in sys.modules and reach.is_within_reach(module_path) and reach.exists(module_path)
 
     def list_limits(self) -> list[Limit]:
         """Return the limits of the backends in ``TASKS`` and of the tasks that are declared by now."""

@@ -97,7 +97,7 @@ def job(visit: Visit, job_id: int) -> Calls[Response]:
         stack=stack,
         most_logs=_SHOWN_LOGS,
         hidden=HIDDEN,
-        is_known=visit.app.find_task(task_name) is not None,
+        is_known=visit.app.knows_task(task_name),
         limit_link=_limit_link(visit, details),
         actions=allowed(visit, details.job, is_lost=is_lost(details)),
         states=JobState,

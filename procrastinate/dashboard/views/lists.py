@@ -23,7 +23,7 @@ def queues(visit: Visit) -> Calls[Response]:
 def tasks(visit: Visit) -> Calls[Response]:
     """Show the tasks."""
     loaded = yield from call(inspection.load_tasks)
-    return visit.page("tasks.html", "Tasks", tasks=loaded, is_known=lambda name: visit.app.find_task(name) is not None)
+    return visit.page("tasks.html", "Tasks", tasks=loaded, is_known=visit.app.knows_task)
 
 
 def failures(visit: Visit) -> Calls[Response]:
