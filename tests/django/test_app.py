@@ -238,6 +238,44 @@ except NameError as error:
     assert "PROCRASTINATE_IMPORT_PATHS" in printed
 
 
+_READS_AT_IMPORT = """
+import asyncio
+from django.db import connection
+connection.ensure_connection()
+lent = connection.connection
+asyncio.run(asyncio.sleep(0))
+"""
+
+
+def test_modules_with_tasks_are_imported_as_sync_code_in_the_loop_of_a_server(
+    tmp_path: pathlib.Path, project_url: str
+) -> None:
+    """uvicorn loads the project in its event loop. The loop goes on, and no connection stays open."""
+    (tmp_path / "reads.py").write_text(_READS_AT_IMPORT)
+    script = """
+import asyncio
+sys.path.insert(0, given["PATH"])
+
+async def serve():
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    django.setup()
+    import reads
+    assert (asyncio.get_running_loop(), asyncio.current_task()) == (loop, task)
+    await asyncio.sleep(0)
+    print(reads.lent.closed)
+
+asyncio.run(serve())
+"""
+    printed = _run(
+        script,
+        PATH=str(tmp_path),
+        DATABASES={"default": database(project_url)},
+        INSTALLED_APPS=["procrastinate.contrib.django"],
+        PROCRASTINATE_IMPORT_PATHS=["reads"],
+    )
+    assert printed == "True"
+
+
 USES = (
     "task.defer()",
     "task.configure(lock='a').defer()",

@@ -31,7 +31,8 @@ from procrastinate.adapters.django.task_backend import framework, task_results
 from procrastinate.adapters.django.task_backend.backend import _job_manager
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
-from procrastinate.dashboard import Access, Dashboard
+from procrastinate.dashboard import Access
+from procrastinate.dashboard.dashboard import Dashboard
 from procrastinate.dashboard.messages import Request
 from procrastinate.locks import by_arguments
 from procrastinate.retry import RetryStrategy

@@ -6,10 +6,12 @@ from typing import Any
 
 from django.apps import AppConfig, apps
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 from django.db.backends.signals import connection_created
 from django.db.models import signals
 from django.utils.module_loading import import_string
 
+from procrastinate._running_loop import outside_of_running_loop, running_loop
 from procrastinate._text.logs import get_logger
 from procrastinate.adapters.django import project_app
 from procrastinate.adapters.django.project_app import DjangoApp
@@ -72,9 +74,19 @@ class ProcrastinateConfig(AppConfig):
             return
         settings = get_settings()
         self.app.bind(settings, elsewhere=TaskLookup())
-        self.app.perform_import_paths()
+        self._import_tasks()
         if settings.ON_APP_READY is not None:
             import_string(settings.ON_APP_READY)(self.app)
+
+    def _import_tasks(self) -> None:
+        """Import the modules as sync code. An ASGI server loads the project in its event loop."""
+        is_in_loop = running_loop() is not None
+        with outside_of_running_loop():
+            try:
+                self.app.perform_import_paths()
+            finally:
+                if is_in_loop:
+                    connections.close_all()  # no request of such a server uses those of this thread
 
     def _connect_signals(self) -> None:
         """Connect each receiver only once, because a project may call ``django.setup()`` again."""
