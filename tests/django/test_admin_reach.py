@@ -79,6 +79,21 @@ def test_a_filter_looks_through_the_newest_jobs_and_through_all_on_request(
 
 
 @pytest.mark.usefixtures("small_reach")
+def test_the_box_for_a_job_in_another_form_looks_through_the_newest_jobs_and_for_an_id(admin: Client) -> None:
+    execute(ENDED.format(20))
+    first = min(listed(admin))
+
+    def found(term: str) -> list[str]:
+        asked = {"term": term, "app_label": "procrastinate", "model_name": "procrastinateevent", "field_name": "job"}
+        return [job["id"] for job in admin.get("/admin/autocomplete/", asked).json()["results"]]
+
+    assert found("rare") == []
+    assert len(found("common")) == 10
+    assert found(str(first)) == [str(first)]
+    assert len(found("")) == 20
+
+
+@pytest.mark.usefixtures("small_reach")
 def test_a_filter_of_waiting_jobs_looks_through_those_that_run_first(admin: Client) -> None:
     for n in range(20):
         execute(WAITING.format("NULL", n))

@@ -18,7 +18,7 @@ from procrastinate.adapters.django.admin.dashboard_urls import dashboard_urls, h
 from procrastinate.adapters.django.admin.excerpts import with_excerpts
 from procrastinate.adapters.django.admin.filters import QueueFilter, TaskFilter
 from procrastinate.adapters.django.admin.paginator import BoundedPaginator
-from procrastinate.adapters.django.admin.reach import ReachFilter
+from procrastinate.adapters.django.admin.reach import ReachFilter, is_autocomplete, within_reach
 from procrastinate.adapters.django.models import ProcrastinateJob
 
 if TYPE_CHECKING:
@@ -166,6 +166,8 @@ class ProcrastinateJobAdmin(_ModelAdmin):
             numbered = queryset.filter(pk=search_term)
             if numbered.exists():
                 return numbered, False
+        if search_term and is_autocomplete(request):
+            queryset = within_reach(queryset, None)
         arguments = read_argument(search_term)
         if arguments is not None:
             return queryset.filter(arguments), False

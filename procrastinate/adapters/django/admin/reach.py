@@ -1,4 +1,4 @@
-"""Limit the rows that the list searches without an index.
+"""Limit the rows that the list, and the box for a job in another model's form, search without an index.
 
 No index of ended jobs contains task names, queue names, locks or words, so a search would read every job. Such a search
 covers the newest jobs, the newest ended jobs of the selected status, or the first waiting jobs to run. The page
@@ -46,6 +46,11 @@ class ReachFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Return the jobs unchanged: the list applies the range, because it knows the other filters."""
         return queryset
+
+
+def is_autocomplete(request: HttpRequest) -> bool:
+    """Return True if a form of another model searches for its job. The list limits its searches itself."""
+    return request.resolver_match is not None and request.resolver_match.url_name == "autocomplete"
 
 
 def within_reach(jobs: QuerySet[ProcrastinateJob], status: str | None) -> QuerySet[ProcrastinateJob]:
