@@ -338,6 +338,15 @@ def test_actions_on_a_workflow_and_on_many_jobs_are_logged(admin: Client) -> Non
     ]
 
 
+@override_settings(USE_THOUSAND_SEPARATOR=True, LANGUAGE_CODE="en")
+def test_the_page_of_a_job_posts_its_id_without_separators(admin: Client) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER SEQUENCE procrastinate_jobs_id_seq RESTART 1234567")
+    job_id = ship.defer(order_id=1)
+    page = admin.get(f"{JOBS}{job_id}/change/").content.decode()
+    assert re.findall(r'name="_selected_action" value="([^"]*)"', page) == ["1234567"]
+
+
 def test_the_page_of_a_job_offers_what_its_status_allows(admin: Client) -> None:
     """After the action, the browser returns to the page."""
     job_id = ship.defer(order_id=1)
