@@ -8,12 +8,15 @@ import urllib.parse
 from typing import Any
 
 import pytest
+from django.contrib.admin import AdminSite, site
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext, override_settings
+from django.urls import path
 
+from procrastinate.adapters.django.admin import ProcrastinateJobAdmin
 from procrastinate.adapters.django.admin.paginator import BoundedPaginator
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob, ProcrastinateOperation
@@ -23,6 +26,11 @@ from tests.django.shop.tasks import fail, ship, ship_async
 pytestmark = pytest.mark.usefixtures("project")
 
 JOBS = "/admin/procrastinate/procrastinatejob/"
+
+ops = AdminSite(name="ops")
+ops.register(ProcrastinateJob, ProcrastinateJobAdmin)
+urlpatterns = [path("admin/", site.urls), path("ops/", ops.urls)]
+"""A project with two sites of the admin."""
 
 
 @pytest.fixture
@@ -345,6 +353,17 @@ def test_the_page_of_a_job_posts_its_id_without_separators(admin: Client) -> Non
     job_id = ship.defer(order_id=1)
     page = admin.get(f"{JOBS}{job_id}/change/").content.decode()
     assert re.findall(r'name="_selected_action" value="([^"]*)"', page) == ["1234567"]
+
+
+@override_settings(ROOT_URLCONF=__name__)
+def test_an_action_on_the_page_of_a_job_returns_to_the_same_site(admin: Client) -> None:
+    job_id = ship.defer(order_id=1)
+    asked = {"action": "cancel", "_selected_action": job_id, "index": 0, "_from_job_page": job_id}
+    response = admin.post("/ops/procrastinate/procrastinatejob/", asked)
+    assert response.headers["Location"] == f"/ops/procrastinate/procrastinatejob/{job_id}/change/"
+    dashboard = admin.get("/ops/procrastinate/procrastinatejob/dashboard/").content.decode()
+    assert 'href="/ops/"' in dashboard
+    assert 'href="/admin/' not in dashboard
 
 
 def test_the_page_of_a_job_offers_what_its_status_allows(admin: Client) -> None:

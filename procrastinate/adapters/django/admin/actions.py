@@ -108,9 +108,9 @@ def admin_action(action: JobAction) -> Callable[..., Any]:
             model_admin.log_change(request, job, f"{capfirst(action.name)}: {action.done}.")
         _report(model_admin, request, action, len(changed), len(locked), len(jobs))
         if FROM_JOB_PAGE in request.POST and jobs:
-            return HttpResponseRedirect(
-                reverse(admin_urlname(model_admin.opts, SafeString("change")), args=[jobs[0].pk])
-            )
+            page = admin_urlname(model_admin.opts, SafeString("change"))
+            site = model_admin.admin_site.name
+            return HttpResponseRedirect(reverse(page, args=[jobs[0].pk], current_app=site))
         return None
 
     run.__name__ = action.identifier
