@@ -76,6 +76,11 @@ class JobTransaction(Generic[T]):
         self._transaction: Any = transaction
         self._completion = completion
 
+    @property
+    def _has_committed(self) -> bool:
+        """True if the transaction knows that it has committed although its end raised."""
+        return bool(getattr(self._transaction, "has_committed", False))
+
     def __enter__(self) -> T:
         if not hasattr(self._transaction, "__enter__"):
             raise TypeError("This transaction is asynchronous: write `async with context.transaction(...)`")
@@ -95,7 +100,7 @@ class JobTransaction(Generic[T]):
             self._transaction.__exit__(kind, error, traceback)
             committed = error is None
         finally:
-            self._completion.end(committed=committed)
+            self._completion.end(committed=committed or self._has_committed)
 
     async def __aenter__(self) -> T:
         if not hasattr(self._transaction, "__aenter__"):
@@ -116,4 +121,4 @@ class JobTransaction(Generic[T]):
             await self._transaction.__aexit__(kind, error, traceback)
             committed = error is None
         finally:
-            self._completion.end(committed=committed)
+            self._completion.end(committed=committed or self._has_committed)

@@ -145,6 +145,33 @@ def test_what_a_block_that_raises_has_written_vanishes_and_the_job_is_tried_agai
     assert _state() == (["book"], ["succeeded"], [])
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_job_whose_hook_on_commit_raises_has_succeeded(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    def mail() -> None:
+        raise ConnectionRefusedError("no smtp")
+
+    def write() -> None:
+        Order.objects.create(product="book")
+        transaction.on_commit(mail)
+
+    def task(context: JobContext) -> None:
+        with context.transaction():
+            write()
+
+    async def task_async(context: JobContext) -> None:
+        async with context.transaction():
+            await sync_to_async(write)()
+
+    declared = app.task(name="transactional", pass_context=True, retry=1)(task if kind == "sync" else task_async)
+    declared.defer()
+    _run_worker()
+    del app.tasks["transactional"]
+    assert _state() == (["book"], ["succeeded"], [])
+    actions = {vars(record).get("action") for record in caplog.records}
+    assert "raised_after_commit" in actions
+    assert "outcome_refused" not in actions
+
+
 def test_a_job_that_was_given_to_another_is_rolled_back() -> None:
     """The fence."""
     raised: list[BaseException] = []

@@ -19,12 +19,18 @@ class DjangoTransaction:
     The asynchronous block uses a thread and a connection that no other job uses, so that other jobs' statements stay
     out of its transaction. A Django worker has already given the job such a thread; elsewhere the block gets one.
     A test that runs jobs inside its own transaction stays in it.
+
+    Attributes
+    ----------
+    has_committed:
+        True after the commit, also if a hook of the project fails then and the block raises its error.
     """
 
     def __init__(self, alias: str, finish: Callable[[], None]) -> None:
         self._alias = alias
         self._finish = finish
         self._outer: AbstractAsyncContextManager[None] | None = None
+        self.has_committed = False
 
     def __enter__(self) -> None:
         self._inner = self._block()
@@ -48,8 +54,12 @@ class DjangoTransaction:
     @contextlib.contextmanager
     def _block(self) -> Iterator[None]:
         with transaction.atomic(using=self._alias, durable=True):
+            transaction.on_commit(self._note_commit, using=self._alias)
             yield
             self._finish()
+
+    def _note_commit(self) -> None:
+        self.has_committed = True
 
     @contextlib.asynccontextmanager
     async def _async_block(self) -> AsyncIterator[None]:
