@@ -285,7 +285,7 @@ def _member(kind: type[enum.Enum], stored: Any) -> enum.Enum:
 
 def _validate(kind: Any) -> _Convert:
     """Return the method that makes a model. It also reads names of fields, which :func:`dumps` writes, for aliases."""
-    validate: _Convert = kind.model_validate
+    validate: Callable[..., Any] = kind.model_validate
     if "by_name" in inspect.signature(validate).parameters:  # since pydantic 2.11
         return functools.partial(validate, by_name=True)
     return validate
