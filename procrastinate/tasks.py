@@ -524,11 +524,18 @@ class Task(Generic[P, R_co, Args]):
         deferrer.stores_result = self.store_result
         deferrer.task = self
         if self.checks_arguments:
-            deferrer.arguments = self._arguments_for(deferrer.job_manager.connector)
+            deferrer.arguments = self._call_arguments()
         return deferrer
 
-    def _arguments_for(self, connector: Any) -> CallArguments:
-        """Return what checks the arguments of a job. If a worker reads them by annotation, it proves that it can."""
+    def _call_arguments(self) -> CallArguments:
+        """Return what checks the arguments of a job. If a worker reads them by annotation, it proves that it can.
+
+        A pattern that is made before the app has its connector does without the proof.
+        """
+        try:
+            connector = self.blueprint.job_manager.connector
+        except exceptions.ProcrastinateException:  # an app of Django that is not ready
+            return self.arguments
         if connector.json_dumps is not typed_json.dumps or connector.json_loads is not typed_json.loads:
             return self.arguments
         return _TypedArguments(self.arguments.allowed, self.arguments.required, types=self.argument_types)
