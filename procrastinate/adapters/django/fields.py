@@ -18,11 +18,9 @@ from django.db.models import lookups
 from procrastinate._checks.json_numbers import keep_floats
 
 if TYPE_CHECKING:
-    _BigIntegerField = models.BigIntegerField[Any, Any]
     _CharField = models.CharField[Any, Any]
     _DateTimeField = models.DateTimeField[Any, Any]
 else:
-    _BigIntegerField = models.BigIntegerField
     _CharField = models.CharField
     _DateTimeField = models.DateTimeField
 
@@ -36,16 +34,6 @@ class _OrdinaryInMigrations:
         """Return name, path and arguments, with the path of Django's class."""
         name, _, args, kwargs = super().deconstruct()  # type: ignore[misc]
         return name, self.ordinary_path, args, kwargs
-
-
-class RandomIdField(_OrdinaryInMigrations, _BigIntegerField):
-    """An id that is a random number, also a negative one.
-
-    Behind the largest id of an ``AutoField``, ``loaddata`` and ``sqlsequencereset`` continue the sequence, and no
-    sequence continues behind a negative number.
-    """
-
-    ordinary_path = "django.db.models.BigAutoField"
 
 
 class WordField(_OrdinaryInMigrations, _CharField):
