@@ -534,9 +534,10 @@ class Task(Generic[P, R_co, Args]):
         """
         try:
             connector = self.blueprint.job_manager.connector
+            is_typed = connector.json_dumps is typed_json.dumps and connector.json_loads is typed_json.loads
         except exceptions.ProcrastinateException:  # an app of Django that is not ready
             return self.arguments
-        if connector.json_dumps is not typed_json.dumps or connector.json_loads is not typed_json.loads:
+        if not is_typed:
             return self.arguments
         return _TypedArguments(self.arguments.allowed, self.arguments.required, types=self.argument_types)
 
