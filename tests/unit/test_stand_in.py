@@ -112,6 +112,19 @@ def test_a_patched_task_is_a_mock_whose_defer_is_sync(name: str) -> None:
         assert globals()[name].defer(letter=1) == 5
 
 
+@pytest.mark.parametrize("name", ["send", "count"])
+@pytest.mark.parametrize("how", ["autospec", "spec", "spec_set"])
+async def test_a_task_that_is_patched_by_its_specification_defers_as_a_task(name: str, how: str) -> None:
+    with mock.patch(f"{__name__}.{name}", **{how: True}) as patched:
+        task = globals()[name]
+        patched.defer.return_value = 5
+        patched.defer_async.return_value = 6
+        patched.configure.return_value.defer.return_value = 7
+        assert task.defer(letter=1) == 5
+        assert await task.defer_async(letter=1) == 6
+        assert task.configure(lock="a").defer(letter=1) == 7
+
+
 @pytest.mark.parametrize("task", [send, count], ids=["async", "sync"])
 def test_a_task_is_no_bound_method(task: Any) -> None:
     """Code that finds ``__func__`` asks for ``__self__``: Django's signals, inspect and others."""
