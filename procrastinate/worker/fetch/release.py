@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Collection, Iterable
 
@@ -17,6 +18,8 @@ from procrastinate.worker.fetch.noticeboard import Noticeboard
 _LOCKED_PAUSE = 0.02
 """Seconds between the first two tries. All take a third of a second at most, and the worker fetches nothing then."""
 _TRIES = 5
+_GATHERING = 0.002
+"""Seconds that a job which waits elsewhere waits for others. The jobs of an unknown task come by thousands."""
 
 
 class Releaser:
@@ -43,16 +46,18 @@ class Releaser:
         self._board = board
         self._logger = logger
         self._under_way: dict[asyncio.Task[bool], set[int]] = {}
+        self._gathered: dict[int, list[Job]] = {}
 
     @property
     def is_under_way(self) -> bool:
         """True while a release has not ended."""
-        return bool(self._under_way)
+        return bool(self._under_way or self._gathered)
 
     @property
     def ids(self) -> set[int]:
         """The ids of jobs whose release has not ended. Callable from any thread."""
-        return set().union(*list(self._under_way.values()))
+        gathered = {job.id for jobs in list(self._gathered.values()) for job in list(jobs) if job.id is not None}
+        return gathered.union(*list(self._under_way.values()))
 
     def release(self, jobs: Iterable[Job], delay: float | None = None) -> None:
         """Start to release these jobs, each for the worker id that fetched it.
@@ -67,6 +72,26 @@ class Releaser:
             self._under_way[task] = {job.id for job in its_jobs if job.id is not None}
             task.add_done_callback(self._forget)
 
+    def release_later(self, job: Job, delay: float) -> None:
+        """Release this job soon, together with the next ones of the same delay.
+
+        Each statement of a release costs about the same for one job and for a hundred. With one for each job, 20,000
+        jobs of an unknown task held up all others for two minutes.
+
+        Parameters
+        ----------
+        delay:
+            Seconds until the job may start, which are rounded up.
+        """
+        if not self._gathered:
+            asyncio.get_running_loop().call_later(_GATHERING, self._release_gathered)
+        self._gathered.setdefault(math.ceil(delay), []).append(job)
+
+    def _release_gathered(self) -> None:
+        gathered, self._gathered = self._gathered, {}
+        for delay, jobs in gathered.items():
+            self.release(jobs, delay=delay)
+
     def release_in_thread(self, jobs: Iterable[Job]) -> bool:
         """Release these jobs now, in another thread than the event loop's. Return True if all wait again.
 
@@ -79,18 +104,19 @@ class Releaser:
         """Tell the worker that a thread has released jobs."""
         if not all_wait:
             self._board.post_doubt()
-        if not self._under_way:
+        if not self.is_under_way:
             self._board.post_return()
 
     def _forget(self, task: asyncio.Task[bool]) -> None:
         del self._under_way[task]
         if task.cancelled() or task.exception() is not None or not task.result():
             self._board.post_doubt()
-        if not self._under_way:
+        if not self.is_under_way:
             self._board.post_return()
 
     async def finish(self, patience: float | None = None) -> None:
         """Wait up to ``patience`` seconds for the releases under way, and cancel what has not ended."""
+        self._release_gathered()
         if self._under_way:
             _, late = await asyncio.wait(self._under_way, timeout=patience)
             for task in late:

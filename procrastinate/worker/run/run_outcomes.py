@@ -59,9 +59,13 @@ class RunOutcomes:
             self._outcome_writer.add(outcome, run.observed)
         else:
             _tell(run, Status.TODO)
-            context = self._worker.own_context.copy()
-            # Without a delay, the job keeps its lock and its slot.
-            context.run(self._releaser.release, [outcome.job], delay=outcome.release_in or None)
+            self._worker.own_context.copy().run(self._release, outcome.job, outcome.release_in)
+
+    def _release(self, job: Job, delay: float) -> None:
+        if delay:
+            self._releaser.release_later(job, delay)
+        else:  # it keeps its lock and its slot
+            self._releaser.release([job])
 
     def fail(self, run: JobRun, error: BaseException, lasted: float) -> None:
         """Fail a job after an unforeseen error. It must not stay in status doing."""
