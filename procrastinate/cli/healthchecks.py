@@ -101,7 +101,7 @@ def _faults(workers: Iterable[HostWorker]) -> Iterator[str]:
         title = f"Worker {worker.name}, process {worker.pid}"
         if worker.silent > worker.patience:
             yield f"{title}: no heartbeat for {duration(worker.silent)}"
-        elif worker.stuck > worker.patience:
-            yield f"{title}: a job has blocked the event loop for {duration(worker.stuck)}"
+        elif worker.blocked_for > worker.patience:
+            yield f"{title}: a job has blocked the event loop for {duration(worker.blocked_for)}"
         elif worker.has_lost_all_slots:
             yield f"{title}: starts no job, because threads of jobs that have timed out go on in all its slots"

@@ -8,27 +8,35 @@ from typing import Any
 import sqlalchemy as sa
 
 from procrastinate.core.defaults import STALLED_TIMEOUT
+from procrastinate.core.inspection.blocked_loops import seconds_blocked
 from procrastinate.core.lock_timeouts import check_soon
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.tables import workers
-from procrastinate.core.watchers import age
+from procrastinate.core.watchers import age, seconds_between
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class HostWorker:
     """What the database knows about a worker. Times are in seconds, by the database's clock.
 
-    ``silent`` is the time since the last heartbeat, ``stuck`` the time since the event loop was seen to turn, and
-    ``patience`` the time after which other workers take its jobs back. If ``has_lost_all_slots``, threads of jobs
+    ``silent`` is the time since the last heartbeat, ``loop_lag`` the time from the last turn of the event loop to that
+    heartbeat, and ``patience`` the time after which other workers take its jobs back. If ``has_lost_all_slots``, threads of jobs
     that have timed out go on in all its slots, and it starts no other job.
     """
 
     name: str
     pid: int
     silent: float
-    stuck: float
+    loop_lag: float | None
+    heartbeat_interval: float | None
     patience: float
     has_lost_all_slots: bool
+
+    @property
+    def blocked_for(self) -> float:
+        """The seconds for which a job has blocked the event loop. A loop that turns is blocked for 0 seconds."""
+        blocked = seconds_blocked(self.loop_lag, self.heartbeat_interval)
+        return 0.0 if blocked is None else blocked + self.silent
 
 
 _OF_HOST: sa.Select[Any] = (
@@ -36,7 +44,8 @@ _OF_HOST: sa.Select[Any] = (
         workers.c.name,
         workers.c.pid,
         age(workers.c.last_heartbeat).label("silent"),
-        sa.func.coalesce(age(workers.c.loop_beat_at), sa.literal(0.0, sa.Double())).label("stuck"),
+        seconds_between(workers.c.loop_beat_at, workers.c.last_heartbeat).label("loop_lag"),
+        workers.c.heartbeat_interval,
         sa.func.coalesce(workers.c.stalled_timeout, sa.literal(STALLED_TIMEOUT, sa.Double())).label("patience"),
         sa.func.coalesce(workers.c.lost_threads >= workers.c.concurrency, sa.false()).label("has_lost_all_slots"),
     )

@@ -97,6 +97,21 @@ def test_a_worker_whose_event_loop_is_blocked_fails(app: App, connection: sa.Con
         check(app)
 
 
+@pytest.mark.parametrize(("loop_age", "is_blocked"), [("19 s", False), ("29 s", True)])
+def test_a_loop_that_turned_at_the_last_heartbeat_but_one_is_not_blocked(
+    app: App, connection: sa.Connection, loop_age: str, is_blocked: bool
+) -> None:
+    """A heartbeat tells of the turn that the one before has asked for, and may be nearly ten seconds old itself."""
+    register(connection, age="9 s", loop_age=loop_age)
+    connection.execute(sa.update(workers).values(stalled_timeout=15.0))
+    connection.commit()
+    if not is_blocked:
+        check(app)
+    else:
+        with pytest.raises(exceptions.ProcrastinateException, match=r"a job has blocked the event loop for 29 s$"):
+            check(app)
+
+
 @pytest.mark.parametrize("lost", [1, 2])
 def test_a_worker_fails_once_threads_of_jobs_that_timed_out_have_all_its_slots(
     app: App, connection: sa.Connection, lost: int
