@@ -183,6 +183,19 @@ def test_a_time_that_python_does_not_reach_keeps_no_job_from_its_key(
     assert run(core.find_unique_key, "k") == taken
 
 
+@pytest.mark.parametrize(("ahead", "is_free"), [("30 seconds", False), ("59 minutes", False), ("1 year", True)])
+def test_a_clock_that_was_a_year_ahead_keeps_no_key_for_a_year(
+    run: SyncRun, engine: sa.Engine, ahead: str, is_free: bool
+) -> None:
+    """Two statements that begin at about one time, and a clock that is a little wrong, share the period."""
+    job = unique_job(until="period", period=3600.0)
+    run(core.defer_unique_job, job, on_conflict="raise")
+    with engine.begin() as connection:
+        update = "UPDATE procrastinate_uniques SET taken_at = taken_at + by, expires_at = expires_at + by"
+        connection.execute(sa.text(f"{update} FROM CAST(:ahead AS interval) AS by"), {"ahead": ahead})
+    assert (run(core.defer_unique_job, job, on_conflict="raise").taken is None) == is_free
+
+
 def test_a_sweep_frees_the_key_of_a_job_whose_id_plain_sql_has_stored(run: SyncRun, engine: sa.Engine) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql(
