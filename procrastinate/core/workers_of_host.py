@@ -20,8 +20,8 @@ class HostWorker:
     """What the database knows about a worker. Times are in seconds, by the database's clock.
 
     ``silent`` is the time since the last heartbeat, ``loop_lag`` the time from the last turn of the event loop to that
-    heartbeat, and ``patience`` the time after which other workers take its jobs back. If ``has_lost_all_slots``, threads of jobs
-    that have timed out go on in all its slots, and it starts no other job.
+    heartbeat, and ``patience`` the time after which other workers take its jobs back. If ``has_lost_all_slots``,
+    threads of jobs that have timed out go on in all its slots, and it starts no other job.
     """
 
     name: str
