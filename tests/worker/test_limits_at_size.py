@@ -28,7 +28,7 @@ three heartbeats and a second is met later.
 ALLOWANCE = 0.0 if LONG else 2.0
 """Seconds that other programs on the machine may delay a rescue, in the short form."""
 MOST_KILLS = 60
-"""One slot stands still for three seconds after each kill. With a kill a second to the end, 20,000 jobs took an hour."""
+"""One slot stands still for three seconds after each kill. With a kill a second, 20,000 jobs would take an hour."""
 SIZES = list(itertools.product((1, 10, 1000), (1, 5, 50))) if LONG else [(1, 5), (10, 1)]
 """Numbers of keys, and slots of each key."""
 
