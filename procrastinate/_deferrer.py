@@ -73,7 +73,7 @@ class JobDeferrer:
         self.stores_result: bool | None = None
         """Whether the task keeps its return value. ``None`` if only its name is known."""
         self.task: Any = None
-        """The task, as one of its apps has it. ``None`` if only its name is known."""
+        """The task, in the version of one of its apps. ``None`` if only its name is known."""
         self._checked: tuple[Job, NewJob] | None = None
         self._known_names: frozenset[str] | None = None
 
@@ -98,7 +98,7 @@ class JobDeferrer:
         return make_lock(option, lock, task_name=job.task_name, task_kwargs=job.task_kwargs, json_dumps=json_dumps)
 
     def for_task(self, task: Any) -> Self:
-        """Return a deferrer with the same options for the task as another app has it."""
+        """Return a deferrer with the same options for another app's version of the task."""
         other = copy.copy(self)
         other.task, other.job_manager = task, task.blueprint.job_manager
         other.job, other._checked = self.job.evolve(task_name=task.name), None

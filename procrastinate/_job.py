@@ -72,7 +72,7 @@ class Job:
     worker_id:
         Id of the worker that runs the job or ran it last.
     workflow_id, step:
-        The group of the workflow that the job is a member of, and the name of its step.
+        The id of the job's group in its workflow, and the name of its step. A workflow is a group, too.
     meta:
         What the program that deferred the job says of it, from ``configure(meta=...)`` and from hooks.
     trace_context:
@@ -82,7 +82,7 @@ class Job:
         stored.
     claimed_at:
         Time of the worker's claim, in microseconds since 1970 by the database's clock. It is not stored, and ``None``
-        for any other job.
+        for a job not claimed.
     limit_name, limit_key, limit_weight:
         The limit of a job that is not deferred yet, its key of that limit, and how many of its slots it takes. A job
         that a worker has claimed has the name alone, and any other job from the database has none of them.
@@ -140,7 +140,7 @@ class Job:
         return {name: getattr(self, name) for name in names if name not in _NOT_SHOWN}
 
     def loggable(self, log_arguments: bool) -> Job:
-        """Return the job, whose log records show the arguments or not."""
+        """Return the job with this value of ``log_arguments``."""
         return self if self.log_arguments == log_arguments else self._copy({"log_arguments": log_arguments})
 
     def evolve(self, **changes: Any) -> Job:
@@ -173,7 +173,7 @@ class Job:
 
     @functools.cached_property
     def call_string(self) -> str:
-        """The call as text: ``task[id](argument=value)``, or ``task[id](...)`` if ``log_arguments`` is false.
+        """The call as text, ``task[id](argument=value)``, or ``task[id](...)`` if ``log_arguments`` is false.
 
         The text is one printable line, even though any client can write any names into the table. Each name and each
         value is cut after :data:`~procrastinate._quoting.LONGEST_VALUE` characters.

@@ -146,7 +146,7 @@ class App(Blueprint):
 
     @property
     def limits(self) -> Limits:
-        """The :class:`~procrastinate.manager.Limits`: how many jobs run at once and wait, and other numbers to hold."""
+        """The :class:`~procrastinate.manager.Limits`, which shows limits and changes their numbers."""
         return Limits(self._job_manager)
 
     def find_limit_of_queue(self, queue: str | None) -> Limit | None:
@@ -262,7 +262,7 @@ class App(Blueprint):
 
     @property
     def workflows(self) -> Workflows:
-        """The :class:`~procrastinate.workflows.operations.Workflows` that are stored: look at, cancel, retry them."""
+        """The :class:`~procrastinate.workflows.operations.Workflows`, which shows, cancels and retries workflows."""
         return Workflows(self.job_manager)
 
     def with_connector(self, connector: Any) -> App:

@@ -20,7 +20,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Operation = Callable[Concatenate[sa.Connection, P], R]
-"""A function of :mod:`procrastinate.core`: its first argument is the connection."""
+"""A function of :mod:`procrastinate.core`, whose first argument is the connection."""
 
 
 class Notify(Protocol):

@@ -43,8 +43,8 @@ class DeployCheck:
 def check_waiting_jobs(app: App, *, queues: Collection[str] = ()) -> DeployCheck:
     """Compare the waiting jobs with the tasks of this program. Nothing is changed.
 
-    Up to 50,000 jobs are looked at that are ready, as many that are scheduled, and as many that wait for a lock. Values
-    of arguments are not compared, only their names.
+    The check looks at up to 50,000 ready jobs, as many scheduled jobs, and as many that wait for a lock. Values of
+    arguments are not compared, only their names.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ class Inspect:
     about the primary and ask it.
 
     Each method raises ``ConnectorException`` if the database cannot be reached, refuses the query, or takes longer than
-    two seconds for a statement. A :class:`~procrastinate.testing.InMemoryConnector` has no such pages and raises
+    two seconds for a statement. With an :class:`~procrastinate.testing.InMemoryConnector`, each raises
     ``NotImplementedError``.
     """
 
@@ -53,11 +53,11 @@ class Inspect:
 
     @property
     def on_primary(self) -> Inspect:
-        """The same for an app with a ``read_connector``, with answers of the primary only."""
+        """The same reads, answered by the primary only. Useful for an app with a ``read_connector``."""
         return Inspect(self._connector.get_primary_connector())
 
     def run(self, load: Callable[Concatenate[sa.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run a load of :mod:`procrastinate.core.inspection` from synchronous code."""
+        """Run a function of :mod:`procrastinate.core.inspection` from synchronous code."""
         return self._connector.run(load, *args, **kwargs)
 
     async def run_async(self, load: Callable[Concatenate[sa.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -133,7 +133,7 @@ class Inspect:
         return await self.run_async(inspection.load_queues, known)
 
     def tasks(self) -> Tasks:
-        """Return the tasks with their unfinished jobs, and how the last ones went."""
+        """Return the tasks with their unfinished jobs, and how the last ended jobs went."""
         return self.run(inspection.load_tasks)
 
     async def tasks_async(self) -> Tasks:
@@ -188,7 +188,7 @@ class Inspect:
         queues:
             Names of queues that must have a worker, besides those with jobs.
         limits:
-            From where on to complain.
+            The thresholds of the findings.
         """
         return self.run(doctor.diagnose, revisions=known_revisions(), queues=queues, limits=limits or DoctorLimits())
 

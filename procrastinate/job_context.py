@@ -129,7 +129,7 @@ class JobContext:
 
     @property
     def workflow(self) -> RunningStep:
-        """The workflow of the job: it reads the values of other steps and adds steps.
+        """The workflow of the job. It reads the values of other steps and adds steps.
 
         Raises
         ------
@@ -238,11 +238,11 @@ class JobContext:
             self.report(ReportKind.PROGRESS, functools.partial(dump_progress, progress))
 
     def hold_off(self, seconds: float | TimeDeltaParams | datetime.timedelta) -> None:
-        """Let no further job of the limit of this job start for a time, for example because a service asked for it.
+        """Start no further job of the limit of this job for a time, for example because a service asks for a break.
 
         The hold-off is for the key that this job has, on all workers, by the clock of the server. It is stored at once,
         and stays if the worker is killed. Of two hold-offs, the one that ends later counts. A job that a worker has
-        already claimed still runs. A rollback of the task's own transaction leaves it as it is.
+        already claimed still runs. A rollback of the task's own transaction does not undo the hold-off.
 
         Parameters
         ----------

@@ -51,8 +51,8 @@ def loads(text: str) -> Any:
     """Return the value of JSON text. A worker whose connector has this function reads arguments by their annotations.
 
     Arguments of a type that :func:`dumps` writes get that type back, and so do items of lists, tuples, sets and dicts,
-    and fields of dataclasses. A ``datetime`` stays one for the annotation ``date``. An argument without annotation
-    stays as it is, and so does a union of two types. ``None`` stays ``None``.
+    and fields of dataclasses. A ``datetime`` stays a ``datetime`` under the annotation ``date``. An argument without
+    annotation stays as it is, and so does a union of two types. ``None`` stays ``None``.
     """
     return json.loads(text)
 

@@ -58,7 +58,7 @@ class Limit:
     TypeError
         An argument has the wrong type.
     ValueError
-        The limit has no number and is not fair. It is fair and has no ``by``. ``concurrency`` or ``total`` is below 1.
+        The limit has no number and is not fair, or is fair without ``by``, or ``concurrency`` or ``total`` is below 1.
     """
 
     name: str
@@ -147,7 +147,7 @@ def read_definition(name: str, *, concurrency: Any, total: Any, rate: Any, total
     Raises
     ------
     TypeError, ValueError
-        ``concurrency`` or ``total`` is no whole number, is below 1 or above two thousand millions, or a rate is none.
+        ``concurrency`` or ``total`` is no whole number from 1 to two thousand millions, or a rate has another type.
     """
     concurrency, total = _read_numbers(concurrency, total)
     return core.LimitDefinition(
@@ -167,7 +167,9 @@ def _read_numbers(concurrency: Any, total: Any) -> tuple[int | None, int | None]
 
 
 def add_limit(known: dict[str, Limit], limit: Limit) -> None:
-    """Add a limit to those that are known by their names. The first of a name stays, unless its module ran again.
+    """Add a limit to those that are known by their names.
+
+    Of two with one name, the first stays, unless its module ran again.
 
     Raises
     ------

@@ -58,7 +58,7 @@ def check_worker_middleware(middleware: Sequence[WorkerMiddleware]) -> None:
 
 
 def check_callable(middleware: Sequence[Any], *, argument: str) -> None:
-    """Raise ``TypeError`` for an item that is not callable as middleware is called. The message names the argument."""
+    """Raise ``TypeError`` for an item that cannot be called like middleware. The message names the argument."""
     for one in middleware:
         if not callable(one):
             raise TypeError(f"{argument} takes callables, not {one!r}")

@@ -68,7 +68,7 @@ def instrument(
         What follows ``send`` and ``process`` in the names of spans: the ``"queue"``, as the conventions say, or the
         ``"task"``.
     worker_spans:
-        If true, the fetches that find jobs and the records of outcomes are spans, too, for all apps that are
+        If true, fetches that find jobs and writes of outcomes are spans, too, for all apps that are
         instrumented.
 
     Raises
@@ -101,8 +101,8 @@ def _check_word(name: str, word: str, allowed: tuple[str, ...]) -> None:
 def trace_defers(defer: Defer, span_naming: SpanNaming = "queue") -> Iterator[None]:
     """Defer jobs inside a producer span, and give them its context. It is a hook for ``app.on_defer``.
 
-    The span is named ``send`` and the queue. Jobs of a batch share one span. The baggage of the context is left out if
-    the headers would have more than 1,900 bytes. An :class:`~procrastinate.exceptions.AlreadyEnqueued` is no error.
+    Its name is ``send``, followed by the queue. Jobs of a batch share one span. The baggage of the context is left out
+    if the headers would have more than 1,900 bytes. An :class:`~procrastinate.exceptions.AlreadyEnqueued` is no error.
 
     The span has to start before the statement. If two workers ask for one tick in the same moment, the span of the
     slower one has the attribute ``messaging.procrastinate.tick_already_deferred``, and its time is not measured.
@@ -167,10 +167,10 @@ async def trace_runs(
 ) -> Any:
     """Run a job inside a consumer span. Spans that the task starts are its children. It is worker middleware.
 
-    The span is named ``process`` and the queue. It has the id, task, queue and attempt of the job, and no arguments.
-    Its status is an error if the task raises. A :class:`~procrastinate.exceptions.JobAborted`, a cancellation and a
-    retry that the task asks for are no errors. For the parent and the link of the span, see :func:`instrument`, which
-    also lets the span end with the outcome of the job.
+    Its name is ``process``, followed by the queue. It has the id, task, queue and attempt of the job, and no
+    arguments. Its status is an error if the task raises. A :class:`~procrastinate.exceptions.JobAborted`, a
+    cancellation and a retry that the task asks for are no errors. For the parent and the link of the span, see
+    :func:`instrument`, which also lets the span end with the outcome of the job.
     """
     job = context.job
     shared = shared_attributes("process", job.queue, job.task_name)

@@ -19,8 +19,8 @@ __all__ = ["Pause", "Queues"]
 class Queues(OperationCalls):
     """The queues of an app, available as ``app.queues``.
 
-    While a queue is paused, workers start no job of it. Running jobs go on, and programs go on to defer. A pause is a
-    row in the database: it outlasts the workers, and all of them obey within a second.
+    While a queue is paused, workers start no job of it. Running jobs go on, and programs can still defer. A pause is a
+    row in the database and outlasts the workers. They obey within a second, or at the next heartbeat.
     """
 
     def __init__(self, connector: BaseConnector) -> None:

@@ -361,7 +361,7 @@ class Task(Generic[P, R_co, Args]):
 
     @functools.cached_property
     def full_path(self) -> str:
-        """Dotted path of the function: ``module.function``."""
+        """Dotted path of the function, ``module.function``."""
         return get_full_path(self.func)
 
     @functools.cached_property

@@ -30,7 +30,7 @@ class Permission(enum.StrEnum):
     RUN_NOW = "run_now"
     """Let a scheduled job run at once."""
     STACK = "stack"
-    """Ask a running job where its code is, and see the answer."""
+    """Ask which line of code a running job is at, and see the answer."""
     DELETE = "delete"
     """Delete a job that has ended."""
     PAUSE = "pause"

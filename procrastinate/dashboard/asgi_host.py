@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def asgi(app: App, *, authorize: Authorize, **options: Any) -> AsgiApplication:
     """Return the dashboard as an ASGI application, also to mount in Starlette or FastAPI.
 
-    A mounted application does not pass the dependencies of the application around it, so ``authorize`` decides alone.
+    The dependencies of the application that mounts it do not run for its pages, so ``authorize`` decides alone.
 
     Parameters
     ----------

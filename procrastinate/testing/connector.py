@@ -160,7 +160,7 @@ class InMemoryConnector(BaseConnector):
 
     @property
     def events(self) -> dict[int, list[EventRow]]:
-        """The history of each job, in order: ``{"type": "deferred", "at": ...}``."""
+        """The history of each job, in order, as ``{"type": "deferred", "at": ...}``."""
         return self._tables.events
 
     @property

@@ -45,9 +45,9 @@ class RunRecord:
     """One run of a job in a test."""
 
     job: Job
-    """The job as fetched: ``job.attempts`` counts the runs before this one."""
+    """The job as fetched. ``job.attempts`` counts the runs before this one."""
     status: Status
-    """The job's status after the run, ``TODO`` for a retry. It equals its text: ``record.status == "todo"``."""
+    """The job's status after the run, ``TODO`` for a retry. It equals its text, as in ``record.status == "todo"``."""
     result: Any = None
     """The task's return value, or the value of ``context.set_result()`` as it is read back."""
     exception: BaseException | None = None

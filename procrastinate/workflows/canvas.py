@@ -44,12 +44,13 @@ def group(*calls: Call[Any], name: str = "group", if_failed: IfFailed = "cancel"
 def chord(calls: Workflow, last: Call[Any]) -> Workflow:
     """Return a workflow that runs a call once all calls of a :func:`group` have succeeded.
 
-    The results of the group are not passed on by themselves. Use ``app.workflow()`` and ``group.values`` for that.
+    The results of the group are not passed to the last call automatically. Use ``app.workflow()`` and ``group.values``
+    for that.
 
     Parameters
     ----------
     calls:
-        What :func:`group` returns. The step is added to it.
+        What :func:`group` returns. The last call is added to it.
     last:
         The call at the end.
     """

@@ -1,4 +1,4 @@
-"""Build a workflow: its steps, its groups, and what waits for what. Everything is checked where it is written."""
+"""Build a workflow: its steps, its groups, and what waits for what. Each call checks what it adds."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ IfFailed: TypeAlias = Literal["cancel", "hold"]
 Delay: TypeAlias = float | datetime.timedelta
 TaskLike: TypeAlias = Task[..., Any, ...] | Call[Any] | JobDeferrer
 Own: TypeAlias = Callable[[Task[..., Any, ...]], Task[..., Any, ...]]
-"""Returns a task as the app of a workflow has it."""
+"""Returns a task in the version of the app of a workflow."""
 
 
 class Step(Generic[R_co]):
@@ -69,7 +69,7 @@ class Step(Generic[R_co]):
 
     @property
     def value(self) -> R_co:
-        """Stand for the result of this step in the arguments of another step, which then waits for this one.
+        """A placeholder for the result of this step, as an argument of another step. That step then waits for this one.
 
         Raises
         ------
@@ -97,7 +97,7 @@ class Group(Generic[R_co]):
 
     @property
     def values(self) -> list[R_co]:
-        """Stand for the list of the results of all members, in the order in which they were added.
+        """A placeholder for the list of the results of all members, in the order in which they were added.
 
         Raises
         ------
@@ -134,17 +134,18 @@ Parent: TypeAlias = "Step[Any] | Group[Any] | str"
 class Workflow:
     """A workflow that is being built. :meth:`defer` stores it, all or nothing.
 
-    ``app.workflow(...)`` makes it. A running step builds one for what it adds, and may name stored steps in it.
+    ``app.workflow(...)`` makes it. A running step builds one for the steps that it adds. Their ``after`` may have
+    stored steps.
 
     Parameters
     ----------
     name:
         A name for lists and pages. Several workflows may share it.
     if_failed:
-        What becomes of a step that needs the success of a step that did not succeed. ``"cancel"`` cancels it, and
-        what needs it in turn. ``"hold"`` keeps it waiting, for a retry by hand.
+        What becomes of a step if a step whose success it needs does not succeed. ``"cancel"`` cancels it, and the
+        steps that need it in turn. ``"hold"`` keeps it waiting, for a retry by hand.
     own:
-        Returns a task as the app of the workflow has it. Several apps may share one.
+        Returns a task in the version of the workflow's app. Several apps may share a task.
 
     Attributes
     ----------
@@ -240,16 +241,16 @@ class Workflow:
         task:
             A task, or a call of one (``task.call(...)``), which a type checker checks against the function.
         after:
-            The steps and groups that it waits for, or their names. A step whose ``value`` is among the arguments
-            belongs to them by itself.
+            The steps and groups that it waits for, or their names. If the ``value`` of a step is an
+            argument, that step need not be named.
         needs:
             ``"success"`` if these have to succeed, ``"end"`` if it is enough that they end.
         delay:
-            Time between their end and the start, in seconds or as a ``timedelta``.
+            Time from the end of these steps to the start, in seconds or as a ``timedelta``.
         step:
             The name of the step. The default is the name of the function, with a number if it is taken.
         expands:
-            Let the step add steps while it runs. What waits for this step then waits for those, too.
+            If true, the steps that wait for this step also wait for the steps that it adds while it runs.
         arguments:
             The arguments of the task. Use ``task.call(...)`` for an argument that has one of the names above.
 

@@ -131,8 +131,8 @@ class Workflows:
     def cancel(self, workflow_id: int, *, abort: bool = False, connection: Any | None = None) -> int:
         """Cancel the steps that wait. The callbacks of ``on_end`` still run.
 
-        No step starts once this has returned, and a step that runs is not retried. With ``connection``, and in a
-        transaction of Django's, no step starts from 50 ms after the commit on.
+        No step starts once this has returned, and a step that runs is not retried. With ``connection``, or in a
+        transaction of Django's, steps may start until 50 ms after the commit.
 
         Parameters
         ----------
@@ -177,9 +177,9 @@ class Workflows:
         return count
 
     def retry(self, workflow_id: int, *, connection: Any | None = None) -> int:
-        """Run the steps again that did not succeed, with what waited for them, in a workflow that is open or has ended.
+        """Run again the steps that did not succeed, and those that waited for them, in an open or ended workflow.
 
-        A callback that has run runs again only if it is one of ``on_end``.
+        A callback that ran before runs again only if it is one of ``on_end``.
 
         Returns
         -------

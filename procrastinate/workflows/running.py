@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class RunningStep:
     """The workflow of a running job, available as ``context.workflow``.
 
-    Steps that it adds become members of the group of the job. If the job was added with ``expands=True``, what waits
-    for it waits for them, too. With ``connection=``, they are stored with the transaction of that connection, for
-    example that of ``context.transaction()``.
+    Steps that it adds become members of the group of the job. If the job was added with ``expands=True``, the steps
+    that wait for it also wait for them. With ``connection=``, steps are stored with the transaction of that connection,
+    for example that of ``context.transaction()``.
     """
 
     def __init__(self, job_manager: JobManager, job: Job, own: Own | None = None) -> None:
@@ -139,7 +139,7 @@ class RunningStep:
     def failed(self, *, limit: int = 100) -> list[core.FailedStep]:
         """Return the steps of the workflow that did not succeed, for a callback that tells of them.
 
-        Callbacks are left out, and so are steps that were cancelled only because they need one of these. Each has its
+        Callbacks are left out, and so are steps that were cancelled only because they need a failed one. Each has its
         ``step``, ``job_id``, ``task_name`` and ``status``, with the ``exception_class`` and ``message`` of its last
         error.
 

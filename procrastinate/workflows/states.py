@@ -30,10 +30,10 @@ class WorkflowInfo:
     state:
         ``running``, ``held``, ``succeeded``, ``failed`` or ``cancelled``. Callbacks do not count.
     counts:
-        The number of steps by what became of them, without the callbacks. A step that waits has the word of the list of
-        jobs, such as ``waiting_for_signal``.
+        The number of steps in each state, without the callbacks. A waiting step counts in the state that pages show,
+        such as ``waiting_for_signal``.
     created_at, finished_at:
-        Start and end, as aware datetimes. A workflow ends with its last callback.
+        Start and end, as aware datetimes. The end includes the callbacks.
     """
 
     id: int
@@ -93,7 +93,7 @@ class Node:
 
     @property
     def state(self) -> str:
-        """One word for the node: that of its step, or of the step of its group that needs most attention."""
+        """One word for the state of the node. For a group, it is the state that needs most attention."""
         for word in _BY_URGENCY:
             if getattr(self.counts, word):
                 return word
@@ -101,7 +101,7 @@ class Node:
 
     @property
     def title(self) -> str:
-        """The name of the step, after the kind of a callback: ``on failure: tell_customer``."""
+        """The name of the step. A callback has its kind in front, as in ``on failure: tell_customer``."""
         return f"{label_of(self.callback)}: {self.name}" if self.callback else self.name
 
     @property
@@ -128,7 +128,7 @@ _BY_URGENCY = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Graph:
-    """The steps of a workflow as nodes, and what waits for what as pairs of their keys."""
+    """The steps of a workflow as nodes. An edge has the keys of a node and of one that waits for it."""
 
     id: int
     name: str

@@ -29,8 +29,9 @@ class DashboardSettings(TypedDict, total=False):
     title:
         Name of the project or environment, shown on each page.
     authorize:
-        Who may see and do what, instead of Django's permissions on jobs: a function from the request to an
-        :class:`~procrastinate.dashboard.Access`, a bool or ``None``, or an ``Access`` for all visitors.
+        Who may see and do what, instead of Django's permissions on jobs: an
+        :class:`~procrastinate.dashboard.Access` for all visitors, or a function that takes the request and returns an
+        ``Access``, a bool or ``None``.
     read_only:
         True if no action is offered or accepted.
     redact:

@@ -58,9 +58,9 @@ def dashboard(app: App, *, authorize: Authorize, dependencies: Sequence[Any] = (
     app:
         The app, which :func:`lifespan` opens.
     authorize:
-        Who may see and do what: a function from the request to an :class:`~procrastinate.dashboard.Access`, a bool or
-        ``None``, or an ``Access`` for all visitors. ``True`` lets the visitor see everything and change nothing. The
-        function may be asynchronous.
+        Who may see and do what: an :class:`~procrastinate.dashboard.Access` for all visitors, or a function that takes
+        the request and returns an ``Access``, a bool or ``None``. ``True`` lets the visitor see everything and change
+        nothing. The function may be asynchronous.
     dependencies:
         Dependencies of each page, such as ``[Depends(require_admin)]``.
     options:
@@ -69,7 +69,7 @@ def dashboard(app: App, *, authorize: Authorize, dependencies: Sequence[Any] = (
     Raises
     ------
     TypeError
-        ``authorize`` or another function cannot be called, or ``authorize`` is no ``Access``.
+        ``authorize`` is neither a function nor an ``Access``, or another function cannot be called.
     MissingExtra
         FastAPI or Jinja2 is not installed.
     """

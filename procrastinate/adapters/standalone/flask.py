@@ -70,9 +70,9 @@ def dashboard(
     app:
         The app, which :func:`init_app` opens.
     authorize:
-        Who may see and do what: a function from the Flask request to an
-        :class:`~procrastinate.dashboard.Access`, a bool or ``None``, or an ``Access`` for all visitors. ``True`` lets
-        the visitor see everything and change nothing.
+        Who may see and do what: an :class:`~procrastinate.dashboard.Access` for all visitors, or a function that takes
+        the Flask request and returns an ``Access``, a bool or ``None``. ``True`` lets the visitor see everything and
+        change nothing.
     name:
         Name of the blueprint.
     options:
@@ -81,7 +81,7 @@ def dashboard(
     Raises
     ------
     TypeError
-        ``authorize`` or another function cannot be called, or ``authorize`` is no ``Access``.
+        ``authorize`` is neither a function nor an ``Access``, or another function cannot be called.
     MissingExtra
         Jinja2 is not installed.
     """

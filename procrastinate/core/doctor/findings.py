@@ -76,7 +76,7 @@ def worst_first(findings: Collection[Finding]) -> tuple[Finding, ...]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DoctorLimits:
-    """From where on the doctor complains.
+    """The thresholds of the doctor's findings.
 
     Parameters
     ----------
@@ -85,11 +85,11 @@ class DoctorLimits:
     transaction_seconds:
         Age of a transaction that keeps vacuum from removing dead rows, in seconds.
     left_alone_seconds:
-        Time for which free workers leave a ready job alone, in seconds. By default that of a poll.
+        Time for which free workers do not take a ready job, in seconds. By default the usual polling interval.
     dead_rows:
         Number of dead rows of a table, if it is also more than twice the number of live rows.
     large_table_rows:
-        Number of rows of the jobs from which on old ended jobs are a finding.
+        Number of rows of the jobs table. In a larger table, old ended jobs are a finding.
     history_days:
         Age of the oldest ended job of a large table, in days.
     transaction_ids:

@@ -97,7 +97,7 @@ def load(
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Count:
-    """A number of rows. ``is_more`` is true if there are more than ``number``, which nothing counted."""
+    """A number of rows. ``is_more`` is true if there are more than ``number``. The rest is not counted."""
 
     number: int
     is_more: bool = False

@@ -219,9 +219,9 @@ _STARTABLE_BY_QUEUE = sa.union_all(
 def count_startable(connection: sa.Connection, now: datetime.datetime) -> dict[str, int]:
     """Return the number of jobs of each queue that start only if a worker makes them ready.
 
-    These are due jobs, and jobs that a lock or a pause held back, if no job has their lock. A line of a limit of which
-    no job has a slot counts as one job, and so do steps that wait for jobs that have ended. Without a worker, all of
-    these stay in their state. At most 10,000 jobs of each kind are looked at.
+    These are due jobs, and jobs that a lock or a pause held back, if no job has their lock. The line of a limit
+    counts as one job if no job has a slot of the limit. Steps that wait for ended jobs count as one job, too. Without a
+    worker, all of these stay in their state. At most 10,000 jobs of each kind are looked at.
     """
     numbers: Counter[str] = Counter()
     for queue, number in connection.execute(_STARTABLE_BY_QUEUE):

@@ -49,7 +49,7 @@ class ListedJob:
     """A job in a list.
 
     ``args`` is JSON text, or ``None`` if the arguments are large. ``scheduled_at`` is ``None`` for a time that Python
-    cannot hold, and ``never_due`` tells a job that waits for the time ``infinity``. The error is that of the last
+    cannot hold, and ``never_due`` is true if that time is ``infinity``. The error is that of the last
     attempt that failed.
     """
 
@@ -74,7 +74,7 @@ class ListedJob:
 
     @property
     def word(self) -> str:
-        """The word for the state of the job, which names a signal of a workflow."""
+        """The word for the state of the job. An unsent signal has its own, ``waiting_for_signal``."""
         return word_of(self.state, self.task_name)
 
 
@@ -125,7 +125,7 @@ class Neighbour:
 
     @property
     def word(self) -> str:
-        """The word for the state of the job, which names a signal of a workflow."""
+        """The word for the state of the job. An unsent signal has its own, ``waiting_for_signal``."""
         return word_of(self.state, self.task_name)
 
 
@@ -154,7 +154,7 @@ class JobDetails:
     ``None`` if the job is not unique, or another job has taken its key. ``progress`` is what the run under way, or else
     the last one, says of itself. ``workflow_id`` is the workflow that it is a step of. ``meta`` is JSON text, or
     ``None`` without metadata. ``limit_name`` and ``limit_key`` are ``None`` without a limit. ``worker_is_alive`` says
-    whether its worker is registered and not silent for longer than it told.
+    whether its worker is registered and not silent for longer than its timeout.
     """
 
     now: datetime.datetime
@@ -238,8 +238,8 @@ class Queues:
 class TaskHour:
     """What workers tell of the runs of a task within the last hour. Times are upper bounds, in seconds.
 
-    Half of the runs took at most ``median_run`` and waited at most ``median_wait``. ``longest_run`` and
-    ``longest_wait`` are those of 95 of 100 runs. ``None`` stands for a time that no run told, or
+    Half of the runs took at most ``median_run`` and waited at most ``median_wait``. Of 100 runs, 95 took at
+    most ``longest_run`` and waited at most ``longest_wait``. ``None`` stands for a time that no run told, or
     that is longer than an hour.
     """
 
@@ -254,7 +254,7 @@ class TaskHour:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TaskState:
-    """A task: its unfinished jobs, the ended ones of the window with their times in seconds, and the last hour.
+    """A task: its unfinished jobs, its ended ones since ``Tasks.since`` with their times in seconds, and the last hour.
 
     ``retried`` is the number of runs that led to another run. ``hour`` is ``None`` if no worker told of a run.
     """
@@ -329,7 +329,7 @@ class LockState:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Locks:
-    """The locks with the longest lines, as far as ``looked_at`` waiting jobs tell."""
+    """The locks with the longest lines, among ``looked_at`` jobs that wait for locks."""
 
     now: datetime.datetime
     looked_at: Count
@@ -366,7 +366,7 @@ class Schedules:
 class WorkerState:
     """A worker.
 
-    ``is_alive`` is false if it is silent for longer than it said that it may be. ``holds`` counts the jobs that the
+    ``is_alive`` is false if it is silent for longer than its own timeout. ``holds`` counts the jobs that the
     database names for it. The other values are what the worker says of itself. They are ``None`` for a worker of an
     older release, and as old as its last heartbeat. ``queues`` is empty for a worker of all queues.
     """

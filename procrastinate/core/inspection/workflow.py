@@ -51,7 +51,9 @@ class WorkflowDetails:
 def load_workflows(
     connection: sa.Connection, now: datetime.datetime, state: WorkflowState | None = None, before: int | None = None
 ) -> WorkflowsPage:
-    """Return a page of workflows. With a state, it examines a bounded number of them, and may have fewer or none.
+    """Return a page of workflows.
+
+    With a state, only a bounded number of them is examined, so the page may have fewer or none.
 
     Parameters
     ----------
