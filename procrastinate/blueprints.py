@@ -299,6 +299,8 @@ class Blueprint:
     def add_tasks_from(self, blueprint: Blueprint, *, namespace: str) -> None:
         """Add the tasks of another blueprint, with ``namespace:`` before their names. Add all of them or none.
 
+        A blueprint may be added again under its namespace, as a factory of web applications does with one app.
+
         Raises
         ------
         TaskAlreadyRegistered
@@ -309,7 +311,7 @@ class Blueprint:
             A limit of a task has the name of another limit and other numbers.
         """
         renamed = {add_namespace(name, namespace): task for name, task in blueprint.tasks.items()}
-        self._make_room(renamed)
+        self._make_room(renamed, may_repeat=True)
         self._check_limits(set(renamed.values()))
         for task in set(renamed.values()):
             # Start from the names in the blueprint. An app that added the task earlier may have renamed it.
@@ -366,14 +368,17 @@ class Blueprint:
             if task.limit is not None and task.limit.definition != known[task.limit.name].definition:
                 task.limit = known[task.limit.name]
 
-    def _make_room(self, named: Mapping[str, Task[Any, Any, Any]]) -> None:
-        """Check that the names are free. Forget an earlier task if its own module has declared it again."""
+    def _make_room(self, named: Mapping[str, Task[Any, Any, Any]], *, may_repeat: bool = False) -> None:
+        """Check that the names are free. Forget an earlier task if its own module has declared it again.
+
+        With ``may_repeat``, a task may have its name already.
+        """
         outdated = []
         for name, task in named.items():
             check_name("task name", name)
             earlier = self.tasks.get(name)
             is_same = earlier is task or earlier is self._own_copies.get(task)
-            if earlier is None or (is_same and self._names_again(name)):
+            if earlier is None or (is_same and (may_repeat or self._names_again(name))):
                 continue
             if is_same or not task.is_another_run_of(earlier):
                 raise exceptions.TaskAlreadyRegistered(

@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 from procrastinate import exceptions
+from procrastinate._checks.json_numbers import keep_floats
 from procrastinate._text.json_values import json_value
 from procrastinate._text.logs import get_logger
 from procrastinate.core.rows import NewJob
@@ -276,7 +277,8 @@ def dump_meta(meta: Any) -> str | None:
 
 def _dump(values: Mapping[str, Any]) -> str:
     """Return ASCII that PostgreSQL can store: without NUL and without half characters, passwords filtered."""
-    return _NUL.sub(r"\1\\ufffd", json.dumps(json_value(dict(values))))
+    text = _NUL.sub(r"\1\\ufffd", json.dumps(json_value(dict(values))))
+    return keep_floats(text) if "e+" in text else text
 
 
 def note_deferred_at(headers: dict[str, str]) -> None:

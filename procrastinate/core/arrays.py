@@ -47,6 +47,25 @@ class _Written(sa.types.TypeDecorator[Sequence[Any]]):
         return value if value is None or isinstance(value, str) else _join(value, self.write)
 
 
+class _WrittenTime(sa.types.TypeDecorator[Any]):
+    """A time as drivers are given it: text.
+
+    A program can tell its driver what to make of a time, as of a list: a local time without a zone, say.
+    """
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime.datetime | str | None, dialect: sa.Dialect) -> str | None:
+        """Write the value as text. A value that the operation has written stays as it is."""
+        return value.isoformat() if isinstance(value, datetime.datetime) else value
+
+
+def time_param(name: str) -> sa.ColumnElement[Any]:
+    """Return a bound time. For a plain statement, the operation writes the value with ``isoformat``."""
+    return sa.cast(sa.bindparam(name, type_=_WrittenTime()), sa.DateTime(timezone=True))
+
+
 def is_not_set_aside(job_id: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
     """Return a condition that leaves out the jobs of the parameter ``set_aside``."""
     return job_id != sa.all_(array_param("set_aside", sa.BigInteger()))

@@ -6,14 +6,14 @@ import sqlalchemy as sa
 
 from procrastinate.core.criteria import equals
 from procrastinate.core.enums import Status
-from procrastinate.core.tables import DOING, TODO, UNDECIDED, jobs, status_literal
+from procrastinate.core.tables import DOING, HAS_KNOWN_STATUS, TODO, UNDECIDED, jobs, status_literal
 
 _JOB_ID = sa.bindparam("job_id", type_=sa.BigInteger())
 
 
 def get_job_status(connection: sa.Connection, job_id: int) -> Status | None:
     """Return the status of a job, or ``None`` if the job does not exist."""
-    statement = sa.select(jobs.c.status).where(jobs.c.id == _JOB_ID)
+    statement = sa.select(jobs.c.status).where(jobs.c.id == _JOB_ID, HAS_KNOWN_STATUS)
     return connection.execute(statement, {"job_id": job_id}).scalar_one_or_none()
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, Insert, insert
 from sqlalchemy.types import TypeEngine
 
-from procrastinate.core.arrays import array_param, transpose, unnest
+from procrastinate.core.arrays import array_param, time_param, transpose, unnest
 from procrastinate.core.operation_marks import atomic, plain
 from procrastinate.core.rows import NewJob
 from procrastinate.core.tables import IN_LINE, UNDECIDED, holds_queueing_lock, jobs
@@ -92,7 +92,7 @@ def row_of(value: Callable[[str, TypeEngine[Any]], sa.ColumnElement[Any]], *, ex
 def bound(name: str, type_: TypeEngine[Any]) -> sa.ColumnElement[Any]:
     """Return a value of :func:`row_of` as a bound parameter."""
     parameter: sa.ColumnElement[Any] = sa.bindparam(name, type_=type_)
-    return stored(name, parameter)
+    return time_param(name) if isinstance(type_, sa.DateTime) else stored(name, parameter)
 
 
 def skip_taken(statement: Insert, *, extent: Extent = Extent.PLAIN) -> Insert:
@@ -178,6 +178,8 @@ def defer_job(connection: sa.Connection, job: NewJob) -> int | None:
     """
     extent = extent_of(job)
     parameters = {name: getattr(job, name) for name in _VALUES_OF[extent]}
+    if job.scheduled_at is not None:
+        parameters["scheduled_at"] = job.scheduled_at.isoformat()
     return connection.execute(_INSERT_ONE[extent], parameters).scalar_one_or_none()
 
 
@@ -218,6 +220,8 @@ def defer_jobs_alike(connection: sa.Connection, pattern: NewJob, all_args: Seque
         return defer_jobs(connection, [dataclasses.replace(pattern, args=args) for args in all_args])
     extent = extent_of(pattern)
     parameters = {name: getattr(pattern, name) for name in values_of(extent=extent) if name != "args"}
+    if pattern.scheduled_at is not None:
+        parameters["scheduled_at"] = pattern.scheduled_at.isoformat()
     parameters["all_args"] = f"[{','.join(all_args)}]"
     ids = connection.execute(_INSERT_ALIKE[extent], parameters).scalars()
     return sorted(ids)  # as in defer_jobs()

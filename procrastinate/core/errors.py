@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from procrastinate import exceptions
 from procrastinate.core.tables import jobs
 
+FOREIGN_KEY_VIOLATION = "23503"
 UNIQUE_VIOLATION = "23505"
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
@@ -98,6 +99,11 @@ def constraint_name(error: BaseException) -> str | None:
 def is_unique_violation(error: BaseException) -> bool:
     """Return True for a unique violation (23505)."""
     return sqlstate(error) == UNIQUE_VIOLATION
+
+
+def is_referenced(error: BaseException) -> bool:
+    """Return True if a foreign key of the user refers to a row that would be deleted (23503)."""
+    return sqlstate(error) == FOREIGN_KEY_VIOLATION
 
 
 def is_lock_timeout(error: BaseException) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.types import TypeEngine
 
-from procrastinate.core.arrays import Word, is_one_of, transpose, unnest, write_columns
+from procrastinate.core.arrays import Word, is_one_of, time_param, transpose, unnest, write_columns
 from procrastinate.core.dead_workers import is_silent
 from procrastinate.core.defaults import STALLED_TIMEOUT
 from procrastinate.core.enums import Status
@@ -312,7 +312,7 @@ _RETRY_BY_ID = (
         worker_id=None,
         readiness=UNDECIDED,
         rescues=0,
-        scheduled_at=sa.func.coalesce(sa.bindparam("retry_at", type_=sa.DateTime(timezone=True)), sa.func.now()),
+        scheduled_at=sa.func.coalesce(time_param("retry_at"), sa.func.now()),
         priority=sa.func.coalesce(sa.bindparam("new_priority", type_=sa.Integer()), jobs.c.priority),
         queue_name=sa.func.coalesce(sa.bindparam("new_queue", type_=sa.Text()), jobs.c.queue_name),
         lock=sa.func.coalesce(sa.bindparam("new_lock", type_=sa.Text()), jobs.c.lock),

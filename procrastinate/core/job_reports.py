@@ -20,7 +20,7 @@ from procrastinate.core.enums import ReportKind, Status
 from procrastinate.core.fetch import from_microseconds, microseconds
 from procrastinate.core.rows import JobProgress
 from procrastinate.core.stored_json import load_object
-from procrastinate.core.tables import DOING, TODO, job_reports, jobs
+from procrastinate.core.tables import DOING, HAS_KNOWN_STATUS, TODO, job_reports, jobs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,7 +117,7 @@ _READ_PROGRESS = (
         READABLE_REPORT.label("content"),
     )
     .select_from(jobs.outerjoin(job_reports, is_of_last_run(ReportKind.PROGRESS)))
-    .where(jobs.c.id == sa.bindparam("job_id", type_=sa.BigInteger()))
+    .where(jobs.c.id == sa.bindparam("job_id", type_=sa.BigInteger()), HAS_KNOWN_STATUS)
 )
 
 

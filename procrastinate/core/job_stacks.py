@@ -18,7 +18,7 @@ from procrastinate.core.fetch import from_microseconds, microseconds
 from procrastinate.core.job_reports import is_of_last_run
 from procrastinate.core.rows import JobStack, StackRequest
 from procrastinate.core.stored_json import load_object
-from procrastinate.core.tables import job_reports, jobs, workers
+from procrastinate.core.tables import HAS_KNOWN_STATUS, job_reports, jobs, workers
 
 _LONGEST = 100_000
 """Maximum size in bytes of a stack that is read. What this project writes is shorter."""
@@ -34,7 +34,7 @@ _RUN = (
         workers.c.listens,
     )
     .select_from(jobs.outerjoin(workers, workers.c.id == jobs.c.worker_id))
-    .where(jobs.c.id == _JOB_ID)
+    .where(jobs.c.id == _JOB_ID, HAS_KNOWN_STATUS)
 )
 _NOTIFY = sa.select(
     sa.func.pg_notify(ANY_QUEUE_CHANNEL, sa.bindparam("payload", type_=sa.Text())),

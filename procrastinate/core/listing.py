@@ -15,6 +15,7 @@ from procrastinate.core.fetch import STORED_COLUMNS, stored_job
 from procrastinate.core.operation_marks import may_lag
 from procrastinate.core.rows import JobCounts, StoredJob
 from procrastinate.core.tables import (
+    HAS_KNOWN_STATUS,
     due_at,
     is_in_line,
     is_parked,
@@ -36,10 +37,6 @@ _WAITING: tuple[tuple[sa.ColumnElement[bool], tuple[sa.ColumnElement[Any], ...]]
     (waits_for_others(), (jobs.c.id,)),
 )
 """The condition and the order of each partial index of waiting jobs."""
-
-
-_HAS_KNOWN_STATUS = jobs.c.status.in_([status_literal(status) for status in Status])
-"""A later release that was rolled back may have left jobs with another status."""
 
 
 def _has_status(status: Status) -> list[sa.ColumnElement[bool]]:
@@ -106,7 +103,7 @@ def list_jobs(
     """
     statement = sa.select(*STORED_COLUMNS).where(*job_filter.conditions())
     if job_filter.status is None:
-        statement = statement.where(_HAS_KNOWN_STATUS)
+        statement = statement.where(HAS_KNOWN_STATUS)
     if after_id is not None:
         statement = statement.where(jobs.c.id > after_id)
     if job_filter.status is Status.TODO and after_id is None:

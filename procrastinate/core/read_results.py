@@ -15,7 +15,7 @@ from procrastinate.core.arguments import readable_result
 from procrastinate.core.enums import EventType, event_type_of
 from procrastinate.core.fetch import STORED_COLUMNS, from_microseconds, microseconds
 from procrastinate.core.rows import JobError, Progress, StoredEvent, StoredJob, StoredResult
-from procrastinate.core.tables import errors, event_literal, events, jobs, results
+from procrastinate.core.tables import HAS_KNOWN_STATUS, errors, event_literal, events, jobs, results
 
 _JOB_ID = sa.bindparam("job_id", type_=sa.BigInteger())
 _AT = microseconds(events.c.at)
@@ -65,7 +65,7 @@ def _get_result(newest_errors: int | None) -> sa.Select[Any]:
         microseconds(jobs.c.finished_at).label("finished_at"),
         sa.select(readable_result(results.c.value)).where(results.c.job_id == _JOB_ID).scalar_subquery().label("value"),
         *(column.label(name) for name, column in read.items()),
-    ).where(jobs.c.id == _JOB_ID)
+    ).where(jobs.c.id == _JOB_ID, HAS_KNOWN_STATUS)
 
 
 def get_result(connection: sa.Connection, job_id: int, *, newest_errors: int | None = None) -> StoredResult | None:
@@ -130,7 +130,9 @@ _IS_UNCOMMITTED = sa.case(
     ),
     else_=sa.false(),
 )
-_GET_PROGRESS = sa.select(jobs.c.status, _IS_UNCOMMITTED.label("is_uncommitted")).where(jobs.c.id == _JOB_ID)
+_GET_PROGRESS = sa.select(jobs.c.status, _IS_UNCOMMITTED.label("is_uncommitted")).where(
+    jobs.c.id == _JOB_ID, HAS_KNOWN_STATUS
+)
 
 
 def get_progress(connection: sa.Connection, job_id: int) -> Progress | None:

@@ -14,7 +14,7 @@ from procrastinate.core.enums import Status
 from procrastinate.core.fetch import from_microseconds, microseconds
 from procrastinate.core.finish_groups import lacks_success
 from procrastinate.core.job_states import ENDED, WORD
-from procrastinate.core.tables import dependencies, jobs, status_literal, waits_for_others, workflows
+from procrastinate.core.tables import HAS_KNOWN_STATUS, dependencies, jobs, status_literal, waits_for_others, workflows
 from procrastinate.core.workflow_rows import (
     Counts,
     GroupKind,
@@ -212,7 +212,7 @@ _STEPS = (
         jobs.c.attempts,
     )
     .select_from(workflows.join(_member, sa.true()).join(jobs, jobs.c.id == _member.c.id))
-    .where(workflows.c.root_id == _ID)
+    .where(workflows.c.root_id == _ID, HAS_KNOWN_STATUS)
     .order_by(jobs.c.id)
     .limit(_LIMIT)
 )

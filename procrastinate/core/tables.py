@@ -389,6 +389,8 @@ def event_literal(type_: EventType) -> sa.ColumnElement[Any]:
 
 TODO = status_literal(Status.TODO)
 DOING = status_literal(Status.DOING)
+HAS_KNOWN_STATUS = jobs.c.status.in_([status_literal(status) for status in Status])
+"""A later release that was rolled back may have left jobs with another status. What reads a job finds none of them."""
 PROMOTED: sa.ColumnElement[int] = sa.literal_column(str(Readiness.PROMOTED.value))
 PARKED: sa.ColumnElement[int] = sa.literal_column(str(Readiness.PARKED.value))
 WAITS_FOR_OTHERS: sa.ColumnElement[int] = sa.literal_column(str(Readiness.WAITS_FOR_OTHERS.value))

@@ -278,7 +278,8 @@ class JobManager(JobDefers, UniqueDefers, WorkerOperations, JobLists, ReportCall
     ) -> Iterable[Job]:
         """Return the running jobs whose worker has stalled or is gone.
 
-        This is for inspection only, because workers rescue stalled jobs by themselves.
+        This is for inspection only, because workers rescue stalled jobs by themselves. Do not retry the jobs.
+        This is a single look, so after a standstill of the database it may return jobs of live workers.
 
         Parameters
         ----------

@@ -95,6 +95,21 @@ async def test_nothing_is_recorded_if_the_fetch_fails(
     assert done.recorded == {ids[0]}
 
 
+async def test_a_commit_that_fails_is_told_and_leaves_a_connection_that_works(
+    connection: sa.Connection, connector: WorkerConnector, worker_id: int, ids: list[int]
+) -> None:
+    """A deferred constraint is checked at the commit, when each statement has had its answer."""
+    query(connection, "CREATE TABLE notes (job_id bigint REFERENCES procrastinate_jobs DEFERRABLE INITIALLY DEFERRED)")
+    query(connection, "INSERT INTO notes VALUES (:id)", id=ids[0])
+    for _ in range(2):
+        with pytest.raises(exceptions.ConnectorException, match="notes_job_id_fkey"):
+            await both(connector, worker_id, ended(ids[0], delete=True))
+    assert running(connection) == ids[:1]
+    done = await both(connector, worker_id, ended(ids[0]))
+    assert done is not None
+    assert (done.recorded, [job.id for job in done.fetched]) == ({ids[0]}, [ids[1]])
+
+
 async def test_a_row_that_another_session_has_locked_is_left_alone(
     connection: sa.Connection, connector: WorkerConnector, worker_id: int, ids: list[int]
 ) -> None:

@@ -56,6 +56,22 @@ def test_enabled_rows_are_printed_as_declarations(empty_database_url: str) -> No
     assert printed.strip() == EXPECTED.strip()
 
 
+STARTS = """
+day = datetime.timedelta(days=1)
+PeriodicTask.objects.filter(name="nightly").update(start_time=timezone.now() - day)
+PeriodicTask.objects.create(name="later", task="shop.later", interval=interval, start_time=timezone.now() + day)
+"""
+
+
+@only_with_beat
+def test_a_row_that_starts_later_is_not_printed_as_a_schedule_that_starts_now(empty_database_url: str) -> None:
+    run_ok("migrate", "django_celery_beat", "-v0", url=empty_database_url, settings=SETTINGS)
+    run_ok("shell", "-c", ROWS + STARTS, url=empty_database_url, settings=SETTINGS)
+    printed = run_ok("procrastinate", "celery-schedule", url=empty_database_url, settings=SETTINGS)
+    later = "# NOT TRANSLATED: later, task shop.later: its option start_time has no counterpart"
+    assert printed.strip() == f"{EXPECTED.strip()}\n\n{later}"
+
+
 BROKEN = """
 PeriodicTask.objects.create(name="text", task="shop.text", interval=interval)
 PeriodicTask.objects.create(name="none", task="shop.none", interval=interval)

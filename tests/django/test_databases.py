@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pathlib
 import re
@@ -20,7 +21,7 @@ from procrastinate.adapters.django.fields import LAST_TIME
 from procrastinate.alembic import upgrades
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
-from procrastinate.core import FinishedJob, JobRetry, NewError, Status
+from procrastinate.core import FinishedJob, JobRetry, NewError, Status, WorkerTerms
 from procrastinate.exceptions import AlreadyEnqueued
 from tests.conformance.runs import SyncRun
 from tests.conformance.steps import defer, fetch_one, worker
@@ -214,6 +215,22 @@ def test_loaddata_into_the_same_database_sets_rows_back_and_adds_no_history(
         connection.execute("ALTER TABLE procrastinate_jobs ENABLE TRIGGER USER")
     call_command("loaddata", str(fixture), verbosity=0)
     assert contents(filled_url) == before
+
+
+def test_sequences_are_reset_while_a_worker_has_its_random_number(filled_url: str, tmp_path: pathlib.Path) -> None:
+    """The number is negative. ``loaddata`` resets the sequences, too."""
+    with psycopg.connect(libpq_url(filled_url)) as connection:
+        connection.execute("DELETE FROM procrastinate_workers")
+    assert app.connector.run(core.register_worker, WorkerTerms()) < 0
+    fixture = dump(tmp_path / "queue.json")
+    printed = io.StringIO()
+    call_command("sqlsequencereset", "procrastinate", stdout=printed, no_color=True)
+    with psycopg.connect(libpq_url(filled_url)) as connection:
+        connection.execute("SELECT setval('procrastinate_jobs_id_seq', 1, false)")
+        connection.execute(printed.getvalue())
+    assert ship.defer(order_id=1) == 5
+    call_command("loaddata", str(fixture), verbosity=0)
+    assert ship.defer(order_id=1) == 6
 
 
 @pytest.mark.parametrize("reverse", [False, True])

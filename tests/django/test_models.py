@@ -144,6 +144,20 @@ def test_rows_can_be_made_for_a_projects_own_tests() -> None:
     assert app.job_manager.get_job_status(job.pk) is Status.SUCCEEDED
 
 
+def test_a_worker_gets_an_id_however_its_row_is_made() -> None:
+    """As the workers themselves draw it."""
+    now = timezone.now()
+    saved, *made = (ProcrastinateWorker(last_heartbeat=now) for _ in range(3))
+    saved.full_clean()
+    with override_settings(PROCRASTINATE_READONLY_MODELS=False):
+        saved.save()
+        ProcrastinateWorker.objects.bulk_create(made)
+        ProcrastinateWorker(pk=saved.pk, last_heartbeat=now + datetime.timedelta(1)).save()
+    ids = [worker.pk for worker in (saved, *made)]
+    assert sorted(ids) == list(ProcrastinateWorker.objects.order_by("pk").values_list("pk", flat=True))
+    assert max(ids) < 0
+
+
 def test_a_job_knows_its_events() -> None:
     """Under the names of Procrastinate 3.x."""
     when = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -15,7 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 import procrastinate
-from procrastinate import exceptions
+from procrastinate import core, exceptions
+from procrastinate.core import Status
 from tests.database import driver_url, libpq_url
 from tests.standalone.operations import defer_one_and_sleep, defer_two_and_fail
 from tests.standalone.user_connections import (
@@ -437,3 +439,58 @@ def test_what_a_program_tells_psycopg2_of_all_its_connections_changes_no_job(
         connection.close()
     finally:
         extensions.string_types.update(before)
+
+
+AT = datetime.datetime(2030, 1, 1, 12, tzinfo=datetime.UTC)
+
+
+def _times(database_url: str) -> set[datetime.datetime]:
+    with psycopg.connect(libpq_url(database_url)) as connection:
+        return {at for (at,) in connection.execute("SELECT scheduled_at FROM procrastinate_jobs")}
+
+
+@pytest.mark.parametrize("lends", [True, False], ids=["a lent connection", "an engine"])
+def test_what_a_program_tells_psycopg2_of_times_changes_no_schedule(
+    database_url: str, count_jobs: Count, monkeypatch: pytest.MonkeyPatch, lends: bool
+) -> None:
+    """As a program does that stores local times in columns without a zone."""
+    from psycopg2 import extensions
+
+    def write(at: datetime.datetime) -> Any:
+        return extensions.AsIs(f"'{at.replace(tzinfo=None).isoformat()}'::timestamp + interval '9 hours'")
+
+    monkeypatch.setitem(extensions.adapters, (datetime.datetime, extensions.ISQLQuote), write)
+    app = procrastinate.App(connector=driver_url(database_url, "psycopg2"))
+    with app.open(), psycopg2.connect(libpq_url(database_url)) as connection:
+        options: dict[str, Any] = {"connection": connection} if lends else {}
+        deferrer = app.configure_task(TASK, schedule_at=AT, **options)
+        deferrer.batch_defer({}, {})
+        job_id = deferrer.defer()
+        connection.commit()
+        app.connector.run(core.finish_job_by_id, job_id, status=Status.FAILED, delete=False)
+        app.job_manager.retry_job_by_id(job_id, AT)
+    connection.close()
+    assert (_times(database_url), count_jobs()) == ({AT}, 3)
+
+
+async def test_what_a_program_tells_asyncpg_of_times_changes_no_schedule(database_url: str, count_jobs: Count) -> None:
+    engine = create_async_engine(driver_url(database_url, "asyncpg"))
+
+    @sa.event.listens_for(engine.sync_engine, "connect")
+    def keep_times_as_numbers(connection: Any, _: Any) -> None:
+        async def use(driver: Any) -> None:
+            await driver.set_type_codec(
+                "timestamptz", encoder=lambda seconds: f"{seconds:d}", decoder=str, schema="pg_catalog", format="text"
+            )
+
+        connection.run_async(use)
+
+    app = procrastinate.App(connector=engine)
+    async with app.open_async():
+        deferrer = app.configure_task(TASK, schedule_at=AT)
+        await deferrer.batch_defer_async({}, {})
+        job_id = await deferrer.defer_async()
+        await app.connector.run_async(core.finish_job_by_id, job_id, status=Status.FAILED, delete=False)
+        await app.job_manager.retry_job_by_id_async(job_id, AT)
+    await engine.dispose()
+    assert (_times(database_url), count_jobs()) == ({AT}, 3)

@@ -30,7 +30,7 @@ NAMES = {
 }
 
 FIELDS = {
-    "ProcrastinateWorker": {"id": "BigAutoField", "last_heartbeat": "DateTimeField"},
+    "ProcrastinateWorker": {"id": "BigIntegerField", "last_heartbeat": "DateTimeField"},
     "ProcrastinateJob": {
         "id": "BigAutoField",
         "queue_name": "CharField",

@@ -57,6 +57,31 @@ def test_a_factory_may_make_several_apps_from_one_blueprint() -> None:
         assert task.blueprint is app
 
 
+def test_a_factory_may_add_a_blueprint_to_one_app_each_time(app: App) -> None:
+    """As a function that makes a Flask application does, once per test."""
+    blueprint = Blueprint()
+    send = blueprint.task(name="send", aliases=["post"])(lambda timestamp: None)
+    blueprint.periodic(cron="* * * * *")(send)
+    for _ in range(2):
+        app.add_tasks_from(blueprint, namespace="mail")
+        assert own_names(app) == {"mail:send", "mail:post"}
+        assert (send.name, send.aliases) == ("mail:send", ["mail:post"])
+        assert list(app.periodic_registry.periodic_tasks) == [("mail:send", "")]
+    with pytest.raises(exceptions.TaskAlreadyRegistered, match="'mail:send'"):
+        app.add_tasks_from(blueprint_with("send"), namespace="mail")
+    assert app.tasks["mail:send"] is send
+
+
+def test_an_app_gets_back_a_blueprint_that_another_app_has_added(app: App) -> None:
+    blueprint = blueprint_with("send")
+    other = App(connector=RecordingConnector())
+    for one in (app, other, app):
+        one.add_tasks_from(blueprint, namespace="mail")
+        assert blueprint.tasks["send"].blueprint is one
+    assert own_names(app) == own_names(other) == {"mail:send"}
+    assert other.tasks["mail:send"].blueprint is other
+
+
 def test_a_name_is_given_once(app: App) -> None:
     first = app.task(name="send")(lambda: None)
     with pytest.raises(exceptions.TaskAlreadyRegistered, match="'send'"):

@@ -100,6 +100,21 @@ async def test_a_hook_that_exits_costs_no_tick(
     assert queue.sql("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'tick'") == 1
 
 
+async def test_floats_of_the_metadata_reach_the_task_as_floats(app: App, workers: Workers) -> None:
+    """PostgreSQL prints a number with an exponent without a decimal point."""
+    seen: list[dict[str, Any]] = []
+
+    @app.on_defer
+    def describe(defer: Defer) -> None:
+        defer.meta["of the hook"] = 1e300
+
+    task = app.task(name="t", pass_context=True)(lambda context: seen.append(context.job.meta))
+    await task.configure(meta={"large": [1e16, -2.5e20], "small": 1e-7, "whole": 10**16, "text": "1e+16"}).defer_async()
+    await workers.run()
+    expected = {"large": [1e16, -2.5e20], "small": 1e-7, "whole": 10**16, "text": "1e+16", "of the hook": 1e300}
+    assert [repr(sorted(one.items())) for one in seen] == [repr(sorted(expected.items()))]
+
+
 def test_metadata_that_cannot_be_stored_is_refused() -> None:
     app = App(connector=InMemoryConnector())
     task = app.task(name="t")(lambda: None)

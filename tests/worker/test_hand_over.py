@@ -127,6 +127,24 @@ async def test_a_job_of_a_higher_priority_goes_before_the_next_in_line(app: App,
     assert ran == ["hot 0", "free", "hot 1", "hot 2"]
 
 
+async def test_the_next_in_line_runs_though_the_deletion_of_a_job_is_refused_at_the_commit(
+    app: App, workers: Workers, queue: Queue, database_url: str
+) -> None:
+    """So does a foreign key of Django. The job is kept."""
+
+    @app.task(name="task", lock="one")
+    async def task() -> None:
+        await asyncio.sleep(0)
+
+    queue.sql("CREATE TABLE notes (job_id bigint REFERENCES procrastinate_jobs DEFERRABLE INITIALLY DEFERRED)")
+    ids = await task.batch_defer_async(*[{}] * 5)
+    queue.sql("INSERT INTO notes VALUES (:id)", id=ids[1])
+    connector = await count_operations(workers, database_url, delete_jobs="successful")
+    assert queue.statuses() == {"succeeded": 1}
+    assert queue.status(ids[1]) is Status.SUCCEEDED
+    assert connector.count["finish_and_fetch_jobs"] >= 3
+
+
 class LosingConnector(CountingConnector):
     """Loses the answer of every third operation that records outcomes and fetches."""
 

@@ -61,6 +61,22 @@ async def test_an_outcome_that_is_always_refused_does_not_keep_the_worker_from_s
     await running.stopped()
 
 
+async def test_a_job_that_a_row_of_the_user_refers_to_ends_and_is_kept(
+    app: App, workers: Workers, queue: Queue
+) -> None:
+    """Django's foreign keys are checked at the commit, and delete nothing by themselves."""
+    queue.sql("CREATE TABLE notes (job_id bigint REFERENCES procrastinate_jobs DEFERRABLE INITIALLY DEFERRED)")
+    task = app.task(name="task")(lambda number: None)
+    ids = await task.batch_defer_async(*[{"number": number} for number in range(5)])
+    referred = await task.configure(lock="one").defer_async(number=5)
+    ids.append(await task.configure(lock="one").defer_async(number=6))
+    queue.sql("INSERT INTO notes VALUES (:id)", id=referred)
+    running = await workers.listening(queue, delete_jobs="successful")
+    await queue.succeeded(referred)
+    await until(lambda: all(queue.status(id_) is None for id_ in ids))
+    await running.stopped()
+
+
 async def test_a_locked_row_is_tried_rarely_and_named_in_the_log(
     app: App, workers: Workers, queue: Queue, engine: sa.Engine, caplog: pytest.LogCaptureFixture
 ) -> None:

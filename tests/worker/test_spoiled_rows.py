@@ -12,7 +12,7 @@ from procrastinate import RetryStrategy
 from procrastinate._job import UnreadArguments
 from procrastinate.app import App
 from procrastinate.core import Status
-from procrastinate.exceptions import InvalidJob
+from procrastinate.exceptions import InvalidJob, NoResult, NoStack
 from tests.worker.running import Queue, Workers, until
 
 LARGEST = 2**31 - 1
@@ -104,6 +104,33 @@ async def test_a_job_whose_status_only_a_later_release_knows_spoils_no_list(app:
     assert [job.id for job in await app.job_manager.list_jobs_async(limit=1)] == [known]
     assert [job.id for job in await app.job_manager.list_jobs_async(queue="default", after_id=known)] == [last]
     assert await app.job_manager.list_jobs_async(id=later) == []
+    assert [job.id for job in (await app.inspect.jobs_async()).jobs] == [last, known]
+
+
+async def test_a_job_whose_status_only_a_later_release_knows_is_not_found(app: App, queue: Queue) -> None:
+    queue.sql("ALTER TYPE procrastinate_job_status ADD VALUE 'archived'")
+    later = insert(queue, status="archived")
+    reads = app.job_manager.get_job_status_async, app.job_manager.get_result_async, app.job_manager.get_progress_async
+    for read in reads:
+        with pytest.raises(NoResult):
+            await read(later)
+    with pytest.raises(NoStack):
+        await app.job_manager.get_stack_async(later)
+    assert await app.inspect.job_async(later) is None
+    assert [reason.code for reason in (await app.inspect.explain_async(later)).reasons] == ["unknown-status"]
+
+
+async def test_a_tick_whose_job_has_a_status_that_only_a_later_release_knows_spoils_no_list(
+    app: App, queue: Queue
+) -> None:
+    queue.sql("ALTER TYPE procrastinate_job_status ADD VALUE 'archived'")
+    later = insert(queue, status="archived")
+    queue.sql(
+        "INSERT INTO procrastinate_periodic_defers (task_name, defer_timestamp, job_id) VALUES ('good', 1, :id)",
+        id=later,
+    )
+    (schedule,) = (await app.inspect.periodic_async()).schedules
+    assert [tick.status for tick in schedule.ticks] == [None]
 
 
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])

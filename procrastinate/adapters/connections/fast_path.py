@@ -153,12 +153,21 @@ async def _run_async(
 async def _run_together(
     driver: psycopg.AsyncConnection[Any], statements: Sequence[tuple[_Written, Mapping[str, Any]]]
 ) -> list[list[_Row]]:
-    """Run statements in one pipeline. Its end is the commit, and the rows are read after that."""
+    """Run statements in one pipeline. Its end is the commit, and the rows are read after that.
+
+    The driver cannot leave the pipeline of a commit that failed, and nothing else can use the connection.
+    """
     cursors = []
-    async with driver.pipeline():
-        for written, values in statements:
-            cursors.append(cursor := driver.cursor(row_factory=tuple_row))
-            await cursor.execute(written.text, values, prepare=True)
+    try:
+        async with driver.pipeline():
+            for written, values in statements:
+                cursors.append(cursor := driver.cursor(row_factory=tuple_row))
+                await cursor.execute(written.text, values, prepare=True)
+    except psycopg.OperationalError as error:
+        if driver.info.pipeline_status:
+            await driver.close()
+            raise (error.__context__ or error) from None
+        raise
     return [
         await cursor.fetchall() if written.has_rows else []
         for cursor, (written, _) in zip(cursors, statements, strict=True)

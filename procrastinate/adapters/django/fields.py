@@ -16,11 +16,14 @@ from django.db import models
 from django.db.models import lookups
 
 from procrastinate._checks.json_numbers import keep_floats
+from procrastinate.core.heartbeats import draw_worker_id
 
 if TYPE_CHECKING:
+    _BigIntegerField = models.BigIntegerField[Any, Any]
     _CharField = models.CharField[Any, Any]
     _DateTimeField = models.DateTimeField[Any, Any]
 else:
+    _BigIntegerField = models.BigIntegerField
     _CharField = models.CharField
     _DateTimeField = models.DateTimeField
 
@@ -34,6 +37,29 @@ class _OrdinaryInMigrations:
         """Return name, path and arguments, with the path of Django's class."""
         name, _, args, kwargs = super().deconstruct()  # type: ignore[misc]
         return name, self.ordinary_path, args, kwargs
+
+
+class WorkerIdField(_OrdinaryInMigrations, _BigIntegerField):
+    """The id of a worker, which is drawn when the row is made.
+
+    It is negative. ``loaddata`` and ``sqlsequencereset`` set the sequence of an ``AutoField`` to its largest id, and no
+    sequence can have a negative number.
+    """
+
+    ordinary_path = "django.db.models.BigAutoField"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "blank": True})
+
+    def deconstruct(self) -> Any:
+        """Return the arguments without ``blank``, which each ``AutoField`` is."""
+        name, path, args, kwargs = super().deconstruct()
+        del kwargs["blank"]
+        return name, path, args, kwargs
+
+    def get_pk_value_on_save(self, instance: models.Model) -> int:
+        """Return an id for a row without one. A default would make ``save`` insert a row that has one, too."""
+        return draw_worker_id()
 
 
 class WordField(_OrdinaryInMigrations, _CharField):

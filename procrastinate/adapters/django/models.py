@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from procrastinate import jobs
 from procrastinate._quoting import LONGEST_VALUE, quoted
-from procrastinate.adapters.django.fields import AnyJSONField, DueTimeField, TimeField, WordField
+from procrastinate.adapters.django.fields import AnyJSONField, DueTimeField, TimeField, WordField, WorkerIdField
 from procrastinate.adapters.django.models_of_relations import (
     ProcrastinateDependency,
     ProcrastinateLimit,
@@ -77,7 +77,7 @@ class ProcrastinateWorker(ReadOnlyModelBase):
     The model omits the column ``called_for``: Django's array field requires ``django.contrib.postgres`` in the project.
     """
 
-    id = models.BigAutoField(primary_key=True)
+    id = WorkerIdField(primary_key=True)
     last_heartbeat = TimeField()
 
     class Meta(ReadOnlyModelBase.Meta):

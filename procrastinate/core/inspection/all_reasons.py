@@ -37,6 +37,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
         missing.never_given_out,
         missing.uncommitted,
         missing.prepared_transaction,
+        missing.unknown_status,
         missing.rolled_back_or_deleted,
     ),
     "broken": (waiting.broken_readiness,),

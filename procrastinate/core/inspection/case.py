@@ -57,6 +57,11 @@ class Case:
         return "future" if job.is_future else "due"
 
     @functools.cached_property
+    def unknown_status(self) -> str | None:
+        """The status of a job that is not found because this release does not know its status."""
+        return facts.read_unknown_status(self.connection, self.job_id)
+
+    @functools.cached_property
     def workers(self) -> tuple[WorkerFacts, ...]:
         """All registered workers."""
         return facts.read_workers(self.connection)

@@ -14,6 +14,7 @@ from procrastinate.core.inspection.bounds import first_rows, moment
 from procrastinate.core.inspection.workers import is_alive
 from procrastinate.core.pauses import lasts
 from procrastinate.core.tables import (
+    HAS_KNOWN_STATUS,
     due_at,
     errors,
     event_literal,
@@ -172,8 +173,14 @@ _JOB = sa.select(
 
 def read_job(connection: sa.Connection, job_id: int) -> JobFacts | None:
     """Return a job."""
-    row = connection.execute(_JOB.where(jobs.c.id == job_id)).one_or_none()
+    row = connection.execute(_JOB.where(jobs.c.id == job_id, HAS_KNOWN_STATUS)).one_or_none()
     return None if row is None else _job(row)
+
+
+def read_unknown_status(connection: sa.Connection, job_id: int) -> str | None:
+    """Return the status of a job if this release does not know it."""
+    status = sa.select(sa.cast(jobs.c.status, sa.Text)).where(jobs.c.id == job_id, sa.not_(HAS_KNOWN_STATUS))
+    return connection.execute(status).scalar_one_or_none()
 
 
 def read_holder(connection: sa.Connection, lock: str) -> JobFacts | None:

@@ -19,6 +19,7 @@ from procrastinate.core.job_states import JobState
 from procrastinate.core.operation_marks import may_lag
 from procrastinate.core.rows import KeptLog
 from procrastinate.core.tables import (
+    HAS_KNOWN_STATUS,
     errors,
     events,
     holds_lock,
@@ -72,7 +73,7 @@ _JOB: sa.Select[Any] = sa.select(
     jobs.c.step,
     jobs.c.limit_name,
     jobs.c.limit_key,
-).where(jobs.c.id == _JOB_ID)
+).where(jobs.c.id == _JOB_ID, HAS_KNOWN_STATUS)
 
 
 def _middle_cut(text: sa.ColumnElement[str]) -> sa.ColumnElement[str]:

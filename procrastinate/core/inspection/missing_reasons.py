@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from procrastinate._quoting import quoted
 from procrastinate.core.inspection import catalogue_facts
 from procrastinate.core.inspection.case import Case
 from procrastinate.core.inspection.explanation_types import Reason, ReasonKind
@@ -46,9 +47,21 @@ def prepared_transaction(case: Case) -> Reason | None:
     )
 
 
+def unknown_status(case: Case) -> Reason | None:
+    """Has the job a status that this release does not know."""
+    if case.unknown_status is None:
+        return None
+    return Reason(
+        code="unknown-status",
+        kind=ReasonKind.MISSING,
+        text=f"This release does not know the status of the job: {quoted(case.unknown_status)}",
+        advice="Ask a later release, or the program that has changed the status",
+    )
+
+
 def rolled_back_or_deleted(case: Case) -> Reason | None:
     """Was the job rolled back or deleted."""
-    if case.job_id > catalogue_facts.read_last_id(case.connection):
+    if case.unknown_status is not None or case.job_id > catalogue_facts.read_last_id(case.connection):
         return None
     return Reason(
         code="rolled-back-or-deleted",

@@ -13,7 +13,7 @@ from procrastinate.core.criteria import is_possible
 from procrastinate.core.inspection.bounds import Moment, load
 from procrastinate.core.inspection.records import Schedule, Schedules, Tick
 from procrastinate.core.operation_marks import may_lag
-from procrastinate.core.tables import jobs, periodic_defers
+from procrastinate.core.tables import HAS_KNOWN_STATUS, jobs, periodic_defers
 
 _SHOWN = 200
 _TICKS = 5
@@ -67,7 +67,7 @@ def _ticks() -> sa.Select[Any]:
         sa.type_coerce(sa.func.least(last.c.defer_timestamp, 10**12) * 1_000_000, Moment()).label("at"),
         last.c.job_id,
         jobs.c.status,
-    ).select_from(names.join(last, sa.true()).outerjoin(jobs, jobs.c.id == last.c.job_id))
+    ).select_from(names.join(last, sa.true()).outerjoin(jobs, sa.and_(jobs.c.id == last.c.job_id, HAS_KNOWN_STATUS)))
 
 
 _LAST_TICKS = _ticks()

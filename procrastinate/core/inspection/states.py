@@ -12,6 +12,7 @@ from procrastinate.core.enums import Status
 from procrastinate.core.job_states import ENDED, JobState
 from procrastinate.core.tables import (
     DOING,
+    HAS_KNOWN_STATUS,
     due_at,
     is_in_line,
     is_parked,
@@ -83,7 +84,7 @@ def _ended(status: Status) -> Walk:
     return Walk(conditions, (Key(jobs.c.finished_at, _TIME, descending=True), _NEWEST))
 
 
-NEWEST = Walk((), (_NEWEST,))
+NEWEST = Walk((HAS_KNOWN_STATUS,), (_NEWEST,))
 """All jobs, the last deferred first."""
 READY_OF_QUEUE = Walk((is_ready(),), (_PRIORITY, _ID))
 """Ready jobs of one queue, which the caller adds, in the order of their start."""

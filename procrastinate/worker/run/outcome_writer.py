@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from procrastinate.core.errors import is_invalid_value, is_passing, is_refused_for_now
+from procrastinate.core.errors import is_invalid_value, is_passing, is_referenced, is_refused_for_now
 from procrastinate.exceptions import DatabaseUnavailable
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
@@ -251,17 +251,20 @@ class OutcomeWriter:
     async def _write_apart(self, batch: list[Outcome], error: Exception, settle: _Settle) -> None:
         """Split a batch that contains a refused outcome, which must neither delay nor lose the others."""
         if len(batch) == 1:
-            if not await self._write_without_hand_over(batch):
+            if not await self._write_with_less(batch, error):
                 await settle(batch[0], error)
             return
         middle = len(batch) // 2
         for half in (batch[:middle], batch[middle:]):
             await self._write_until_done(half, tries=1)
 
-    async def _write_without_hand_over(self, batch: list[Outcome]) -> bool:
-        """Try again without the job that waits for the lock: perhaps that one is refused. Return true if it helped."""
+    async def _write_with_less(self, batch: list[Outcome], error: Exception) -> bool:
+        """Try again without what may be refused apart from the outcome. Return true if it helped.
+
+        It is the deletion of a job that another table refers to, or else the job that waits for the lock.
+        """
         try:
-            await self._write(batch, hand_over=False)
+            await self._write(batch, **({"delete": False} if is_referenced(error) else {"hand_over": False}))
         except Exception:
             return False
         return True
@@ -290,10 +293,10 @@ class OutcomeWriter:
         else:
             self._add_later(outcome, self._delays.after_final_refusal(outcome))
 
-    async def _write(self, batch: list[Outcome], *, hand_over: bool = True) -> None:
+    async def _write(self, batch: list[Outcome], **less: bool) -> None:
         """Write a batch, fenced by the worker id of each job's fetch. The worker may have a new id since."""
         for worker_id, mine in _by_worker(batch):
-            await self._settle_written(worker_id, mine, await self._write_for(worker_id, mine, hand_over=hand_over))
+            await self._settle_written(worker_id, mine, await self._write_for(worker_id, mine, **less))
 
     async def _settle_written(self, worker_id: int, batch: Sequence[Outcome], result: Written) -> None:
         recorded = result.ids
@@ -316,9 +319,9 @@ class OutcomeWriter:
                 self._forget(outcome)
                 self.refuse(outcome)
 
-    async def _write_for(self, worker_id: int, batch: list[Outcome], *, hand_over: bool) -> Written:
+    async def _write_for(self, worker_id: int, batch: list[Outcome], **less: bool) -> Written:
         began = self._loop_task.loop.time()
-        written = await self.recorder.write(batch, worker_id=worker_id, hand_over=hand_over)
+        written = await self.recorder.write(batch, worker_id=worker_id, **less)
         self._tell_settled(began, written)
         self._log_not_retried(written.retried)
         return written

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from procrastinate import core, exceptions
-from procrastinate.jobs import Job, Status
+from procrastinate.jobs import DeleteJobCondition, Job, Status
 from procrastinate.manager import JobManager
 from procrastinate.worker.fetch.fetcher import Claim
 from procrastinate.worker.fetch.noticeboard import Noticeboard
 from procrastinate.worker.run.outcome import Outcome
-
-if TYPE_CHECKING:
-    from procrastinate.jobs import DeleteJobCondition
 
 FetchAlong: TypeAlias = Callable[[Claim], Awaitable[None]]
 """Calls its argument, which records outcomes and claims jobs, or returns without a call."""
@@ -95,10 +92,13 @@ class Recorder:
         self._board = board
         self.fetch_along: FetchAlong | None = None
 
-    async def write(self, outcomes: Sequence[Outcome], *, worker_id: int, hand_over: bool = True) -> Written:
-        """Record outcomes as :func:`write_outcomes` does."""
+    async def write(
+        self, outcomes: Sequence[Outcome], *, worker_id: int, hand_over: bool = True, delete: bool = True
+    ) -> Written:
+        """Record outcomes as :func:`write_outcomes` does. If ``delete`` is false, all jobs are kept."""
+        delete_jobs = self._delete_jobs if delete else DeleteJobCondition.NEVER
         return await write_outcomes(
-            self._manager, outcomes, worker_id=worker_id, delete_jobs=self._delete_jobs, hand_over=hand_over
+            self._manager, outcomes, worker_id=worker_id, delete_jobs=delete_jobs, hand_over=hand_over
         )
 
     def write_in_thread(self, outcomes: Sequence[Outcome], *, worker_id: int) -> Written:

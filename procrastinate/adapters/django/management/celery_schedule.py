@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
+from django.utils import timezone
 
 from procrastinate import cli
 from procrastinate.from_celery.entries import Entry
@@ -31,9 +33,9 @@ def celery_schedule(app: Any, arguments: argparse.Namespace) -> None:
         model = apps.get_model("django_celery_beat", "PeriodicTask")
     except LookupError:
         raise ImproperlyConfigured(_NO_ROWS) from None
-    timezone = arguments.timezone or getattr(django_settings, "CELERY_TIMEZONE", django_settings.TIME_ZONE)
+    zone = arguments.timezone or getattr(django_settings, "CELERY_TIMEZONE", django_settings.TIME_ZONE)
     rows = model.objects.filter(enabled=True).order_by("pk")
-    cli.print_declarations([_read(row) for row in rows], timezone, cli.read_routes(_celery_app()))
+    cli.print_declarations([_read(row) for row in rows], zone, cli.read_routes(_celery_app()))
 
 
 def _celery_app() -> Any:
@@ -69,6 +71,7 @@ def _entry(row: Any) -> Entry:
         "exchange": row.exchange,
         "routing_key": row.routing_key,
         "headers": headers,
+        "start_time": _start_to_come(row),
     }
     return Entry(
         name=row.name,
@@ -78,6 +81,11 @@ def _entry(row: Any) -> Entry:
         kwargs=json.loads(row.kwargs or "{}"),
         options={name: value for name, value in options.items() if value is not None},
     )
+
+
+def _start_to_come(row: Any) -> datetime.datetime | None:
+    """Return the time before which the row has no ticks. Later it has no effect."""
+    return row.start_time if row.start_time is not None and row.start_time > timezone.now() else None
 
 
 def _schedule(row: Any) -> Any:
