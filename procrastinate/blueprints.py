@@ -315,10 +315,13 @@ class Blueprint:
         self._check_limits(set(renamed.values()))
         for task in set(renamed.values()):
             # Start from the names in the blueprint. An app that added the task earlier may have renamed it.
+            names = [name for name, named in renamed.items() if named is task]
             if task.blueprint is not self:
                 task.blueprint.keep_own(task)
                 self._own_copies.pop(task, None)
-            task.rename([name for name, named in renamed.items() if named is task])
+            else:  # it is added again, and may have aliases of this app
+                names += [name for name, named in self.tasks.items() if named is task and name not in renamed]
+            task.rename(names)
             task.blueprint = self
         logger.debug(
             "Adding the tasks of a blueprint under the namespace %r",

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, Insert, insert
 from sqlalchemy.types import TypeEngine
 
-from procrastinate.core.arrays import array_param, time_param, transpose, unnest
+from procrastinate.core.arrays import array_param, time_param, transpose, unnest, write_time
 from procrastinate.core.operation_marks import atomic, plain
 from procrastinate.core.rows import NewJob
 from procrastinate.core.tables import IN_LINE, UNDECIDED, holds_queueing_lock, jobs
@@ -179,7 +179,7 @@ def defer_job(connection: sa.Connection, job: NewJob) -> int | None:
     extent = extent_of(job)
     parameters = {name: getattr(job, name) for name in _VALUES_OF[extent]}
     if job.scheduled_at is not None:
-        parameters["scheduled_at"] = job.scheduled_at.isoformat()
+        parameters["scheduled_at"] = write_time(job.scheduled_at)
     return connection.execute(_INSERT_ONE[extent], parameters).scalar_one_or_none()
 
 
@@ -221,7 +221,7 @@ def defer_jobs_alike(connection: sa.Connection, pattern: NewJob, all_args: Seque
     extent = extent_of(pattern)
     parameters = {name: getattr(pattern, name) for name in values_of(extent=extent) if name != "args"}
     if pattern.scheduled_at is not None:
-        parameters["scheduled_at"] = pattern.scheduled_at.isoformat()
+        parameters["scheduled_at"] = write_time(pattern.scheduled_at)
     parameters["all_args"] = f"[{','.join(all_args)}]"
     ids = connection.execute(_INSERT_ALIKE[extent], parameters).scalars()
     return sorted(ids)  # as in defer_jobs()

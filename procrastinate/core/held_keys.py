@@ -13,7 +13,7 @@ from procrastinate.core.defaults import LARGEST_ID
 from procrastinate.core.lock_timeouts import wait_briefly
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.tables import jobs, uniques
-from procrastinate.core.unique import is_free, readable
+from procrastinate.core.unique import is_free, is_over, readable
 from procrastinate.core.unique_keys import TakenKey
 
 _KEY = sa.bindparam("key", type_=sa.Text())
@@ -62,7 +62,7 @@ class KeySweep:
 @functools.cache
 def _sweep_statement(limit: int) -> sa.Select[Any]:
     """Return the statement for this limit, which a plan for any limit would take for a tenth of the table."""
-    is_old = sa.case((uniques.c.until == "period", uniques.c.expires_at <= sa.func.now()), else_=jobs.c.id.is_(None))
+    is_old = sa.case((uniques.c.until == "period", is_over(uniques)), else_=jobs.c.id.is_(None))
     seen = (
         sa.select(uniques.c.key, uniques.c.job_id, is_old.label("is_old"))
         .select_from(uniques.outerjoin(jobs, jobs.c.id == uniques.c.job_id))

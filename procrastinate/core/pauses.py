@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from procrastinate.core.arrays import is_not_set_aside, is_one_of
+from procrastinate.core.arrays import is_not_set_aside, is_one_of, time_param
 from procrastinate.core.criteria import equals
 from procrastinate.core.fetch import from_microseconds, microseconds
 from procrastinate.core.operation_marks import finds_first_row_of, plain
@@ -47,14 +47,15 @@ def pause_queue(
     until:
         The time at which the pause ends by itself.
     """
-    values = {"reason": reason, "paused_until": until, "paused_by": by}
+    values = {"reason": reason, "paused_until": time_param("until"), "paused_by": by}
     statement = insert(paused_queues).values(queue_name=queue, **values)
     since = sa.case((lasts(), paused_queues.c.paused_at), else_=sa.func.now())
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=["queue_name"],
             set_={name: statement.excluded[name] for name in values} | {"paused_at": since},
-        )
+        ),
+        {"until": until},
     )
 
 

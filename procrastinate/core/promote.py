@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import OID
 
-from procrastinate.core.arrays import is_not_set_aside, is_one_of, write_array
+from procrastinate.core.arrays import is_not_set_aside, is_one_of, time_param, write_array
 from procrastinate.core.defaults import PROMOTED_AT_ONCE, SMALLEST_PRIORITY
 from procrastinate.core.operation_marks import finds_first_row_of, prepared
 from procrastinate.core.rows import Promotion
@@ -173,7 +173,7 @@ def _promotion_statement(
     ).select_from(decided)
 
 
-_DUE_BY = sa.bindparam("due_by", type_=sa.DateTime(timezone=True))
+_DUE_BY = time_param("due_by")
 _NOW_OR_DUE_BY = sa.func.coalesce(_DUE_BY, sa.func.now())
 _PROMOTE = prepared(_promotion_statement(sa.func.now(), sa.func.clock_timestamp()))
 

@@ -176,7 +176,7 @@ def _no_numbers() -> dict[str, int]:
 
 def _add_to(numbers: dict[str, int], counts: Iterable[sa.Row[Any]]) -> None:
     for count in counts:
-        if count.jobs:
+        if count.jobs and count.word in numbers:  # a later release may have words of its own
             numbers[count.word] += count.jobs
 
 

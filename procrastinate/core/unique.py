@@ -47,8 +47,8 @@ _KEY: dict[str, TypeEngine[Any]] = {
 _KEY_NOW: sa.ColumnElement[str] = sa.literal_column(f"{uniques.name}.key", type_=sa.Text())
 _HOLDER_NOW: sa.ColumnElement[int] = sa.literal_column(f"{uniques.name}.job_id", type_=sa.BigInteger())
 _NOW = sa.func.statement_timestamp(type_=sa.DateTime(timezone=True))
-_OTHER_STATEMENTS: sa.ColumnElement[int] = sa.literal_column("60")
-"""Seconds that another statement may have begun later than this one."""
+_WRONG_BY: sa.ColumnElement[int] = sa.literal_column("60")
+"""Seconds by which a period may begin later than this statement. A statement that began later may have written it."""
 _NOT_ENDED = (TODO, DOING, status_literal(Status.ABORTING))
 
 
@@ -56,16 +56,21 @@ def _seconds(number: sa.ColumnElement[float]) -> sa.ColumnElement[Any]:
     return number * sa.literal_column("interval '1 second'", type_=sa.Interval())
 
 
-def is_free(holder: sa.FromClause, held: sa.FromClause = uniques) -> sa.ColumnElement[bool]:
-    """Return the condition "the key is free again". ``holder`` is the job of the key, outer joined.
+def is_over(held: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Return the condition "the period of the key is over".
 
     A period that begins in more than a minute, and later than it lasts, is of a time when the clock was wrong.
     Otherwise a clock that was once a year ahead would keep the key for a year.
     """
     lasts = epoch(held.c.expires_at) - epoch(held.c.taken_at)
-    is_of_wrong_clock = epoch(held.c.taken_at) - epoch(_NOW) > sa.func.greatest(lasts, _OTHER_STATEMENTS)
+    is_of_wrong_clock = epoch(held.c.taken_at) - epoch(_NOW) > sa.func.greatest(lasts, _WRONG_BY)
+    return sa.or_(held.c.expires_at <= _NOW, is_of_wrong_clock)
+
+
+def is_free(holder: sa.FromClause, held: sa.FromClause = uniques) -> sa.ColumnElement[bool]:
+    """Return the condition "the key is free again". ``holder`` is the job of the key, outer joined."""
     return sa.case(
-        (held.c.until == "period", sa.or_(held.c.expires_at <= _NOW, is_of_wrong_clock)),
+        (held.c.until == "period", is_over(held)),
         (held.c.until == "start", sa.func.coalesce(holder.c.status != TODO, sa.true())),
         else_=sa.func.coalesce(holder.c.status.not_in(_NOT_ENDED), sa.true()),
     )

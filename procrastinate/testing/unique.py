@@ -20,14 +20,14 @@ from procrastinate.testing.tables import Tables
 from procrastinate.types import OnConflict
 
 IMPLEMENTED = Implementations()
-_OTHER_STATEMENTS = datetime.timedelta(minutes=1)
+_WRONG_BY = datetime.timedelta(minutes=1)
 
 
 def is_free(tables: Tables, row: UniqueRow) -> bool:
     """Return true if the job of the key does not hold it any more."""
     if row.expires_at is not None:
         lasts = row.expires_at - row.taken_at
-        return row.expires_at <= tables.now or row.taken_at - tables.now > max(lasts, _OTHER_STATEMENTS)
+        return row.expires_at <= tables.now or row.taken_at - tables.now > max(lasts, _WRONG_BY)
     held_as = (TODO,) if row.until == "start" else NOT_ENDED
     return row.job_id not in tables.jobs or tables.jobs[row.job_id]["status"] not in held_as
 

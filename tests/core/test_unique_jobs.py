@@ -193,6 +193,7 @@ def test_a_clock_that_was_a_year_ahead_keeps_no_key_for_a_year(
     with engine.begin() as connection:
         update = "UPDATE procrastinate_uniques SET taken_at = taken_at + by, expires_at = expires_at + by"
         connection.execute(sa.text(f"{update} FROM CAST(:ahead AS interval) AS by"), {"ahead": ahead})
+    assert run(core.sweep_unique_keys).deleted == is_free
     assert (run(core.defer_unique_job, job, on_conflict="raise").taken is None) == is_free
 
 

@@ -469,6 +469,8 @@ def test_what_a_program_tells_psycopg2_of_times_changes_no_schedule(
         connection.commit()
         app.connector.run(core.finish_job_by_id, job_id, status=Status.FAILED, delete=False)
         app.job_manager.retry_job_by_id(job_id, AT)
+        app.queues.pause("default", until=AT)
+        assert [pause.until for pause in app.queues.list()] == [AT]
     connection.close()
     assert (_times(database_url), count_jobs()) == ({AT}, 3)
 
@@ -492,5 +494,6 @@ async def test_what_a_program_tells_asyncpg_of_times_changes_no_schedule(databas
         job_id = await deferrer.defer_async()
         await app.connector.run_async(core.finish_job_by_id, job_id, status=Status.FAILED, delete=False)
         await app.job_manager.retry_job_by_id_async(job_id, AT)
+        await app.queues.pause_async("default", until=AT)
     await engine.dispose()
     assert (_times(database_url), count_jobs()) == ({AT}, 3)

@@ -70,6 +70,9 @@ def test_a_factory_may_add_a_blueprint_to_one_app_each_time(app: App) -> None:
     with pytest.raises(exceptions.TaskAlreadyRegistered, match="'mail:send'"):
         app.add_tasks_from(blueprint_with("send"), namespace="mail")
     assert app.tasks["mail:send"] is send
+    app.add_task_alias(send, "old")
+    app.add_tasks_from(blueprint, namespace="mail")
+    assert (app.tasks["old"], send.aliases) == (send, ["mail:post", "old"])
 
 
 def test_an_app_gets_back_a_blueprint_that_another_app_has_added(app: App) -> None:

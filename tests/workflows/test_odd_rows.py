@@ -53,6 +53,21 @@ async def test_counts_without_a_sum_hide_no_workflow_from_the_lists(app: App, qu
     assert [info.id for info in await app.workflows.list_async(state=WorkflowState.FAILED)] == [group_id]
 
 
+async def test_a_step_whose_status_only_a_later_release_knows_hides_no_workflow(
+    app: App, queue: Queue, tasks: Notes
+) -> None:
+    """The later release may have been rolled back."""
+    queue.sql("ALTER TYPE procrastinate_job_status ADD VALUE 'archived'")
+    wf = app.workflow("import")
+    kept, later = wf.add(tasks.note), wf.add(tasks.note)
+    workflow_id = await wf.defer_async()
+    queue.sql("SET session_replication_role = replica")  # the later release has triggers of its own
+    queue.sql("UPDATE procrastinate_jobs SET status = 'archived' WHERE id = :id", id=later.job_id)
+    assert [(info.id, info.counts.ready) for info in await app.workflows.list_async()] == [(workflow_id, 1)]
+    graph = await app.workflows.graph_async(workflow_id)
+    assert [node.job_ids for node in graph.nodes] == [(kept.job_id,)]
+
+
 async def test_a_workflow_that_names_another_one_as_its_own_hides_no_workflow_from_the_lists(
     app: App, queue: Queue, tasks: Notes
 ) -> None:

@@ -164,7 +164,7 @@ async def _run_together(
                 cursors.append(cursor := driver.cursor(row_factory=tuple_row))
                 await cursor.execute(written.text, values, prepare=True)
     except psycopg.OperationalError as error:
-        if driver.info.pipeline_status:
+        if driver.info.pipeline_status and not driver.closed:
             await driver.close()
             raise (error.__context__ or error) from None
         raise

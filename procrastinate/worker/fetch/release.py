@@ -88,9 +88,15 @@ class Releaser:
         self._gathered.setdefault(math.ceil(delay), []).append(job)
 
     def _release_gathered(self) -> None:
-        gathered, self._gathered = self._gathered, {}
-        for delay, jobs in gathered.items():
-            self.release(jobs, delay=delay)
+        # A thread that reads the ids must find each job, so it leaves this set when it is in the other one.
+        try:
+            for delay, jobs in self._gathered.items():
+                self.release(jobs, delay=delay)
+        except Exception as error:  # of the program's factory of asyncio tasks
+            self._log_failure(_as_fetched(jobs), error)
+            self._board.post_doubt()
+        finally:
+            self._gathered = {}
 
     def release_in_thread(self, jobs: Iterable[Job]) -> bool:
         """Release these jobs now, in another thread than the event loop's. Return True if all wait again.

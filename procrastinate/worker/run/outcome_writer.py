@@ -261,10 +261,14 @@ class OutcomeWriter:
     async def _write_with_less(self, batch: list[Outcome], error: Exception) -> bool:
         """Try again without what may be refused apart from the outcome. Return true if it helped.
 
-        It is the deletion of a job that another table refers to, or else the job that waits for the lock.
+        It is the deletion of a job that another table refers to, or the job that waits for the lock.
         """
+        if is_referenced(error):
+            with contextlib.suppress(Exception):
+                await self._write(batch, delete=False)
+                return True
         try:
-            await self._write(batch, **({"delete": False} if is_referenced(error) else {"hand_over": False}))
+            await self._write(batch, hand_over=False)
         except Exception:
             return False
         return True
@@ -293,10 +297,11 @@ class OutcomeWriter:
         else:
             self._add_later(outcome, self._delays.after_final_refusal(outcome))
 
-    async def _write(self, batch: list[Outcome], **less: bool) -> None:
+    async def _write(self, batch: list[Outcome], *, hand_over: bool = True, delete: bool = True) -> None:
         """Write a batch, fenced by the worker id of each job's fetch. The worker may have a new id since."""
         for worker_id, mine in _by_worker(batch):
-            await self._settle_written(worker_id, mine, await self._write_for(worker_id, mine, **less))
+            written = await self._write_for(worker_id, mine, hand_over=hand_over, delete=delete)
+            await self._settle_written(worker_id, mine, written)
 
     async def _settle_written(self, worker_id: int, batch: Sequence[Outcome], result: Written) -> None:
         recorded = result.ids
@@ -319,9 +324,9 @@ class OutcomeWriter:
                 self._forget(outcome)
                 self.refuse(outcome)
 
-    async def _write_for(self, worker_id: int, batch: list[Outcome], **less: bool) -> Written:
+    async def _write_for(self, worker_id: int, batch: list[Outcome], *, hand_over: bool, delete: bool) -> Written:
         began = self._loop_task.loop.time()
-        written = await self.recorder.write(batch, worker_id=worker_id, **less)
+        written = await self.recorder.write(batch, worker_id=worker_id, hand_over=hand_over, delete=delete)
         self._tell_settled(began, written)
         self._log_not_retried(written.retried)
         return written
