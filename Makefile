@@ -48,7 +48,7 @@ test: lint types contracts pytest ## Lint, types, import contracts, and the whol
 test-all: test test-bare test-docs-long test-matrix test-faults test-limits ## All there is, at full size: before a release (hours)
 
 test-share: $(VENV)/.installed ## The tests of one of CI's two Pythons: what is cheap, and a share of what is not
-	@PROCRASTINATE_TESTS_SHARED=$(SHARE) $(BIN)/python -m tests.flaky run -n $(WORKERS) $(ARGS)
+	@PROCRASTINATE_TESTS_SHARED=$(SHARE) $(BIN)/python -m tests.flaky run -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-faults: $(VENV)/.installed ## Break everything that can break, at full size, and write the table of docs/reliability.md
 	@$(BIN)/python -m tests.faults $(ARGS)

@@ -7,8 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from procrastinate.core.blocked_loops import seconds_blocked
 from procrastinate.core.defaults import STALLED_TIMEOUT
-from procrastinate.core.inspection.blocked_loops import seconds_blocked
 from procrastinate.core.lock_timeouts import check_soon
 from procrastinate.core.operation_marks import atomic
 from procrastinate.core.tables import workers

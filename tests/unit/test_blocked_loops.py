@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from procrastinate.core.inspection.blocked_loops import seconds_blocked
+from procrastinate.core.blocked_loops import seconds_blocked
 
 
 @pytest.mark.parametrize("interval", [0.5, 5.0, 10.0, 60.0, None])

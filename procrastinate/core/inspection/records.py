@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import datetime
 
+from procrastinate.core.blocked_loops import seconds_blocked
 from procrastinate.core.enums import EventType, Status
-from procrastinate.core.inspection.blocked_loops import seconds_blocked
 from procrastinate.core.inspection.bounds import Count
 from procrastinate.core.job_states import WAITING, JobState, word_of
 from procrastinate.core.rows import JobProgress

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from procrastinate._durations import duration
+from procrastinate.core.blocked_loops import seconds_blocked
 from procrastinate.core.dead_workers import DECIDE_ON_LEFT_BEHIND, LEFT_BEHIND
 from procrastinate.core.enums import Status
 from procrastinate.core.inspection import catalogue_facts
-from procrastinate.core.inspection.blocked_loops import seconds_blocked
 from procrastinate.core.inspection.case import Case
 from procrastinate.core.inspection.explanation_types import Reason, ReasonKind
 from procrastinate.core.inspection.facts import WorkerFacts
