@@ -59,6 +59,7 @@ FOR_HEALTHCHECKS = {
         "_homes",
         "applied_revisions",
         "channels",
+        "blocked_loops",
         "defaults",
         "enums",
         "errors",
