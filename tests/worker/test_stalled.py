@@ -190,7 +190,7 @@ async def test_a_worker_that_was_pruned_as_dead_registers_again(
     first = running.worker.worker_id
     core.unregister_worker(queue.connection, first or 0)
     await until(lambda: "worker_registered_again" in [vars(record)["action"] for record in caplog.records])
-    assert running.worker.worker_id != first
+    await until(lambda: running.worker.worker_id != first)
     job_id = await app.task(name="task")(lambda: None).defer_async()
     await queue.succeeded(job_id)
     assert queue.row(job_id)["worker_id"] == running.worker.worker_id
