@@ -17,7 +17,7 @@ from typing import Any
 from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from procrastinate.app import App
 
-app = App(connector=WorkerConnector(sys.argv[1] if __name__ == "__main__" else ""))
+app = App(connector=WorkerConnector(sys.argv[1] if __name__ == "__main__" else "postgresql:///none"))
 forking = multiprocessing.get_context("fork")
 PATIENCE = 20.0
 
