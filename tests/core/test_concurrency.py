@@ -261,7 +261,7 @@ def test_a_users_transaction_on_a_holder_keeps_no_other_lock_waiting(engine: sa.
     holder = defer(run, lock="l")
     settle(run)
     run(core.defer_jobs, [new_job(lock="l") for _ in range(20)])
-    other, due = defer(run, lock="other"), defer(run, scheduled_at="2020-01-01Z")
+    other, due = defer(run, lock="other"), defer(run, scheduled_at=PAST)
     with open_transaction(engine) as user:
         query(user, "SELECT FROM procrastinate_jobs WHERE id = :id FOR UPDATE", id=holder)
         for _ in range(3):

@@ -15,7 +15,7 @@ from procrastinate.adapters.connections.worker_connector import WorkerConnector
 from procrastinate.app import App
 from procrastinate.job_context import JobContext
 
-app = App(connector=WorkerConnector(sys.argv[1] if __name__ == "__main__" else ""))
+app = App(connector=WorkerConnector(sys.argv[1] if __name__ == "__main__" else "postgresql:///none"))
 
 
 @app.task(name="wait_for_file", queue="program")
