@@ -19,6 +19,12 @@ SMALLEST_PRIORITY, LARGEST_PRIORITY = -(2**31), 2**31 - 1
 KEEP_TICKS_FOR = 86_400.0
 """Minimum age in seconds at which tick rows are deleted."""
 
+CLOCK_TOLERANCE = 60
+"""Seconds by which a stored start may lie ahead of the clock, because another statement or transaction began later.
+
+One that lies further ahead was stored while the clock was wrong.
+"""
+
 PROMOTED_AT_ONCE = 500
 """How many jobs one statement decides on."""
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from procrastinate.core.arrays import is_one_of, unnest
-from procrastinate.core.defaults import LARGEST_COUNT, LONGEST
+from procrastinate.core.defaults import CLOCK_TOLERANCE, LARGEST_COUNT, LONGEST
 from procrastinate.core.limit_locks import limit_kept
 from procrastinate.core.tables import (
     PROMOTED,
@@ -92,16 +92,13 @@ def seconds_long(seconds: sa.ColumnElement[Any]) -> sa.ColumnElement[datetime.ti
     return sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds, type_=sa.Interval())
 
 
-_WRONG_BY = datetime.timedelta(minutes=1)
-
-
 def _reach(period: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     """Return how far after ``now()`` a start may lie and count.
 
     While a transaction lasts, others start jobs. A start that lies further off was recorded by a clock that was wrong
     and has been set back. It would keep the jobs of its key waiting until the server's clock gets there.
     """
-    return sa.func.greatest(period, sa.literal(_WRONG_BY, sa.Interval()))
+    return sa.func.greatest(period, sa.literal(datetime.timedelta(seconds=CLOCK_TOLERANCE), sa.Interval()))
 
 
 def _read_room(*, of_all_keys: bool) -> sa.Select[Any]:

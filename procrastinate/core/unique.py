@@ -20,6 +20,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.types import TypeEngine
 
 from procrastinate.core.arrays import transpose, unnest
+from procrastinate.core.defaults import CLOCK_TOLERANCE
 from procrastinate.core.defer import Extent, extent_of, next_id, row_of, stored, values_of
 from procrastinate.core.enums import Status
 from procrastinate.core.errors import SERIALIZATION_FAILURE, sqlstate
@@ -47,8 +48,7 @@ _KEY: dict[str, TypeEngine[Any]] = {
 _KEY_NOW: sa.ColumnElement[str] = sa.literal_column(f"{uniques.name}.key", type_=sa.Text())
 _HOLDER_NOW: sa.ColumnElement[int] = sa.literal_column(f"{uniques.name}.job_id", type_=sa.BigInteger())
 _NOW = sa.func.statement_timestamp(type_=sa.DateTime(timezone=True))
-_WRONG_BY: sa.ColumnElement[int] = sa.literal_column("60")
-"""Seconds by which a period may begin later than this statement. A statement that began later may have written it."""
+_TOLERANCE: sa.ColumnElement[int] = sa.literal_column(str(CLOCK_TOLERANCE))
 _NOT_ENDED = (TODO, DOING, status_literal(Status.ABORTING))
 
 
@@ -63,7 +63,7 @@ def is_over(held: sa.FromClause) -> sa.ColumnElement[bool]:
     Otherwise a clock that was once a year ahead would keep the key for a year.
     """
     lasts = epoch(held.c.expires_at) - epoch(held.c.taken_at)
-    is_of_wrong_clock = epoch(held.c.taken_at) - epoch(_NOW) > sa.func.greatest(lasts, _WRONG_BY)
+    is_of_wrong_clock = epoch(held.c.taken_at) - epoch(_NOW) > sa.func.greatest(lasts, _TOLERANCE)
     return sa.or_(held.c.expires_at <= _NOW, is_of_wrong_clock)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from procrastinate.core import RateTerms, Readiness
+from procrastinate.core.defaults import CLOCK_TOLERANCE
 from procrastinate.core.rates import Room, later
 from procrastinate.testing.clock import plus
 from procrastinate.testing.limit_rows import StartRow
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from procrastinate.testing.row_change import RowChange
     from procrastinate.testing.tables import Tables
 
-_WRONG_BY = datetime.timedelta(minutes=1)
+_TOLERANCE = datetime.timedelta(seconds=CLOCK_TOLERANCE)
 
 
 def record_starts(tables: Tables, changes: Iterable[RowChange]) -> None:
@@ -96,7 +97,7 @@ def _room(tables: Tables, name: str, key: str | None, rate: RateTerms, weight: i
         for start in sorted(tables.starts, key=lambda start: start.at, reverse=True)
         if start.name == name
         and key in (None, start.key)
-        and tables.now - period < start.at <= plus(tables.now, max(period, _WRONG_BY))
+        and tables.now - period < start.at <= plus(tables.now, max(period, _TOLERANCE))
     ]
     taken = _unstarted(tables, name, key)
     free = rate.count - taken - sum(start.weight for start in newest_first)

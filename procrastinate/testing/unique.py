@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from procrastinate import core
 from procrastinate.core import KeySweep, TakenKey, TickOutcome, UniqueDefer, UniqueJob, UniqueKey
-from procrastinate.core.defaults import KEEP_TICKS_FOR
+from procrastinate.core.defaults import CLOCK_TOLERANCE, KEEP_TICKS_FOR
 from procrastinate.core.unique_keys import given_twice, in_order, one_for_each_key
 from procrastinate.testing.implementations import Implementations
 from procrastinate.testing.queue import begin_ticks, overwrite, record_tick
@@ -20,14 +20,14 @@ from procrastinate.testing.tables import Tables
 from procrastinate.types import OnConflict
 
 IMPLEMENTED = Implementations()
-_WRONG_BY = datetime.timedelta(minutes=1)
+_TOLERANCE = datetime.timedelta(seconds=CLOCK_TOLERANCE)
 
 
 def is_free(tables: Tables, row: UniqueRow) -> bool:
     """Return true if the job of the key does not hold it any more."""
     if row.expires_at is not None:
         lasts = row.expires_at - row.taken_at
-        return row.expires_at <= tables.now or row.taken_at - tables.now > max(lasts, _WRONG_BY)
+        return row.expires_at <= tables.now or row.taken_at - tables.now > max(lasts, _TOLERANCE)
     held_as = (TODO,) if row.until == "start" else NOT_ENDED
     return row.job_id not in tables.jobs or tables.jobs[row.job_id]["status"] not in held_as
 
