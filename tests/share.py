@@ -44,11 +44,9 @@ OTHERS = ("moving", "from_celery")
 """Folders whose tests start several programs each, of other releases and projects, and brokers."""
 SHARES = {
     **dict.fromkeys(SQL, Share(6, 12)),
-    **dict.fromkeys(PROCESSES, Share(12, 12)),
+    **dict.fromkeys((*PROCESSES, *OTHERS, "dashboard", "workflows", "standalone"), Share(12, 12)),
     **dict.fromkeys(PAGES, Share(12, 0)),
     **dict.fromkeys(TEXTS, Share(1, 0)),
-    **dict.fromkeys(OTHERS, Share(12, 12)),
-    **dict.fromkeys(("dashboard", "workflows", "standalone"), Share(12, 12)),
     "conformance": CONNECTIONS,
 }
 """By folder below `tests/`."""

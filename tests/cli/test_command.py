@@ -58,8 +58,8 @@ FOR_HEALTHCHECKS = {
     for name in (
         "_homes",
         "applied_revisions",
-        "channels",
         "blocked_loops",
+        "channels",
         "defaults",
         "enums",
         "errors",

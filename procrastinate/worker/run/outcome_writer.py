@@ -267,11 +267,10 @@ class OutcomeWriter:
             with contextlib.suppress(Exception):
                 await self._write(batch, delete=False)
                 return True
-        try:
+        with contextlib.suppress(Exception):
             await self._write(batch, hand_over=False)
-        except Exception:
-            return False
-        return True
+            return True
+        return False
 
     async def _settle_refused_for_now(self, outcome: Outcome, error: Exception) -> None:
         """Retry the outcome alone, because a user's trigger may always refuse it with an error that looks temporary."""
