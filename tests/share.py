@@ -31,7 +31,7 @@ ALL = Share(1, 1)
 """What depends on the interpreter, and takes little time: every file that is not named below."""
 SQL = ("conformance", "core", "interleavings", "properties", "schema", "security")
 """Folders whose tests send statements and look at tables: PostgreSQL gives the same answers to every Python."""
-CONNECTIONS = Share(12, 12)
+CONNECTIONS = Share(24, 24)
 """Of `conformance`, a file on one kind of connection. :data:`ALWAYS` is run in each turn of the first Python."""
 ALWAYS = ("sync-psycopg", "memory")
 PROCESSES = ("worker", "django", "cli", "faults", "regressions", "surface", "testing")
@@ -43,9 +43,9 @@ TEXTS = ("prose", "readme")
 OTHERS = ("moving", "from_celery")
 """Folders whose tests start several programs each, of other releases and projects, and brokers."""
 SHARES = {
-    **dict.fromkeys(SQL, Share(6, 12)),
-    **dict.fromkeys((*PROCESSES, *OTHERS, "dashboard", "workflows", "standalone"), Share(12, 12)),
-    **dict.fromkeys(PAGES, Share(12, 0)),
+    **dict.fromkeys(SQL, Share(12, 24)),
+    **dict.fromkeys((*PROCESSES, *OTHERS, "dashboard", "workflows", "standalone"), Share(24, 24)),
+    **dict.fromkeys(PAGES, Share(24, 0)),
     **dict.fromkeys(TEXTS, Share(1, 0)),
     "conformance": CONNECTIONS,
 }

@@ -127,9 +127,8 @@ def _read_room(*, of_all_keys: bool) -> sa.Select[Any]:
     started = sa.select(sa.func.coalesce(weight, 0).label("number")).where(*in_window).lateral("started")
     # The start that must leave the window: there is room if only the newer ones are in it. Jobs that have not started
     # are the newest of all.
-    newest = (
-        sa.select(starts.c.at, weight.over(order_by=starts.c.at.desc()).label("number")).where(*in_window).subquery()
-    )
+    numbered = sa.select(starts.c.at, weight.over(order_by=starts.c.at.desc()).label("number")).where(*in_window)
+    newest = numbered.correlate(key, rate).subquery()  # a subquery in FROM is not correlated by itself
     room = rate.c.count - key.c.weight
     last = (
         sa.select(newest.c.at)

@@ -256,3 +256,24 @@ def test_a_released_job_with_a_lock_waits_in_line_without_it(
     core.release_jobs(connection, [FetchedJob(id=first, attempts=0)], worker_id=worker_id)
     rows = query(connection, "SELECT id, readiness FROM procrastinate_jobs ORDER BY id")
     assert rows == [(first, Readiness.IN_LINE), (other, Readiness.PROMOTED)]
+
+
+def test_a_key_waits_for_its_own_oldest_start_whatever_other_keys_and_rates_there_are(
+    connection: sa.Connection, start: Any
+) -> None:
+    """One statement reads all rates for all keys."""
+    define(connection, RateTerms(3, HOUR), RateTerms(100, 24 * HOUR))
+    for _ in range(3):
+        defer(connection, 1, key="k")
+        defer(connection, 1, key="other")
+        assert len(start()) == 2
+        query(connection, BACK, seconds=60)
+    waiting = [*defer(connection, 1, key="k"), *defer(connection, 1, key="other")]
+    assert start() == []
+    oldest = dict(query(connection, "SELECT limit_key, min(at) FROM procrastinate_starts GROUP BY limit_key"))
+    openings = {key: at + datetime.timedelta(seconds=HOUR) for key, at in oldest.items()}
+    assert dict(query(connection, "SELECT limit_key, opens_at FROM procrastinate_windows")) == openings
+    assert core.show_limit(connection, "l", "k").next_start == openings["k"]
+    query(connection, BACK, seconds=HOUR)
+    query(connection, "UPDATE procrastinate_windows SET opens_at = now()")
+    assert start() == waiting

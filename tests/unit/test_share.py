@@ -6,7 +6,7 @@ import pytest
 
 from tests import matrix, share
 
-CASES = [f"case {number}" for number in range(300)]
+CASES = [f"case {number}" for number in range(1000)]
 
 
 def chosen(python: str, file: str, turn: int) -> set[str]:
