@@ -38,6 +38,8 @@ PROCESSES = ("worker", "django", "cli", "faults", "regressions", "surface", "tes
 """Folders whose tests wait for workers, or start a program each, which costs a second of a processor for imports."""
 PAGES = ("benchmarks", "browser", "documentation", "examples", "typing")
 """Folders whose tests look at pages, programs and tools: what they find does not depend on the interpreter."""
+TOOLS = ("tools",)
+"""The tools of this repository. A few of their tests run tests of their own."""
 TEXTS = ("prose", "readme")
 """The same, in no time."""
 OTHERS = ("moving", "from_celery")
@@ -46,6 +48,7 @@ SHARES = {
     **dict.fromkeys(SQL, Share(12, 24)),
     **dict.fromkeys((*PROCESSES, *OTHERS, "dashboard", "workflows", "standalone"), Share(24, 24)),
     **dict.fromkeys(PAGES, Share(24, 0)),
+    **dict.fromkeys(TOOLS, Share(4, 0)),
     **dict.fromkeys(TEXTS, Share(1, 0)),
     "conformance": CONNECTIONS,
 }

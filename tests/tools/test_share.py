@@ -55,7 +55,7 @@ def test_what_is_cheap_and_depends_on_the_interpreter_is_run_whole_on_both(folde
 
 
 def test_pages_and_tools_are_left_to_the_first_python() -> None:
-    for folder in (*share.PAGES, *share.TEXTS):
+    for folder in (*share.PAGES, *share.TOOLS, *share.TEXTS):
         assert not chosen("second", f"{folder}/test_pages.py", 3)
 
 
