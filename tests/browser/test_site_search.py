@@ -17,7 +17,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.missing import is_bare, missing
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
 _SITE = pathlib.Path(__file__).parents[2] / "build" / "site"
 _REQUIRED = "PROCRASTINATE_REQUIRE_SITE"
@@ -216,11 +216,13 @@ def site() -> Iterator[str]:
     server.server_close()
 
 
-def test_a_reader_finds_the_answer_under_the_words_that_come_to_mind(site: str, browser: webdriver.Chrome) -> None:
+@pytest.mark.parametrize("wish", WISHES, ids=lambda wish: wish.name)
+def test_a_reader_finds_the_answer_under_the_words_that_come_to_mind(
+    site: str, browser: webdriver.Chrome, wish: Wish
+) -> None:
     browser.implicitly_wait(0)
     lost = [
-        f"{wish.name}: {words!r} finds {found}"
-        for wish in WISHES
+        f"{words!r} finds {found}"
         for words in wish.words.split(" | ")
         if not set(found := search(browser, site, words)[:_FIRST]) & set(wish.pages.split())
     ]
