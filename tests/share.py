@@ -37,11 +37,11 @@ ALWAYS = ("sync-psycopg", "memory")
 PROCESSES = ("worker", "django", "cli", "faults", "regressions", "surface", "testing")
 """Folders whose tests wait for workers, or start a program each, which costs a second of a processor for imports."""
 PAGES = ("benchmarks", "browser", "documentation", "examples", "typing")
-"""Folders whose tests look at pages, programs and tools: what they find does not depend on the interpreter."""
-TOOLS = ("tools",)
-"""The tools of this repository. A few of their tests run tests of their own."""
+"""Folders whose tests look at pages, programs and benchmarks: what they find does not depend on the interpreter."""
 TEXTS = ("prose", "readme")
 """The same, in no time."""
+TOOLS = ("tools",)
+"""Folders whose tests look at the tools of this repository. A few of their tests run tests of their own."""
 OTHERS = ("moving", "from_celery")
 """Folders whose tests start several programs each, of other releases and projects, and brokers."""
 SHARES = {

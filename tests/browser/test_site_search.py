@@ -17,7 +17,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.missing import is_bare, missing
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.browser
 
 _SITE = pathlib.Path(__file__).parents[2] / "build" / "site"
 _REQUIRED = "PROCRASTINATE_REQUIRE_SITE"

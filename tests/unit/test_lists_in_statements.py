@@ -23,13 +23,14 @@ _LIST = re.compile(r"unnest\(CAST\(%\(.*? AS (\w+)\(")
 
 
 def _queries() -> Iterator[tuple[str, sa.Select[Any]]]:
-    """Yield the queries that stand in modules of core, and those that functions without parameters build once."""
+    """Yield the queries of core: constants, values of constant dicts, and what functions without parameters build."""
     for found in pkgutil.walk_packages(core.__path__, f"{core.__name__}."):
         for name, value in vars(importlib.import_module(found.name)).items():
             if hasattr(value, "cache_info") and not inspect.signature(value).parameters:
                 value = value()
-            if isinstance(value, sa.Select):
-                yield f"{found.name}.{name}", value
+            for part, query in (value if isinstance(value, dict) else {"": value}).items():
+                if isinstance(query, sa.Select):
+                    yield f"{found.name}.{name}{part}", query
 
 
 QUERIES = dict(_queries())
@@ -44,4 +45,5 @@ def test_a_list_of_parameters_stands_once_in_a_query(name: str) -> None:
 
 def test_the_queries_of_core_are_found() -> None:
     assert "procrastinate.core.rates._READ_ROOM" in QUERIES
+    assert any(name.startswith("procrastinate.core.lines._READ_KEYS") for name in QUERIES)
     assert len(QUERIES) > 50
