@@ -14,7 +14,7 @@ from procrastinate.core.defaults import PROMOTED_AT_ONCE, PROMOTED_WITHOUT_TURN
 from procrastinate.core.enums import Status
 from procrastinate.core.errors import is_deadlock, is_lock_timeout, is_passing, is_row_refused, is_unique_violation
 from procrastinate.core.tries import Tries
-from procrastinate.manager.operation_calls import OperationCalls
+from procrastinate.manager.operation_calls import CHANGED_AT_ONCE, OperationCalls
 from procrastinate.manager.step_values import with_values
 
 T = TypeVar("T")
@@ -413,9 +413,9 @@ class WorkerOperations(OperationCalls):
         )
         return sweep
 
-    async def unpark_resumed_jobs(self) -> int:
+    async def unpark_resumed_jobs(self, limit: int = CHANGED_AT_ONCE) -> int:
         """Let some jobs without a lock go on that were parked because of their queue. Return their number."""
-        return len(await self._change_some_async(None, core.unpark_resumed_jobs))
+        return len(await self._follow_async(self.refused_rows.collect(core.unpark_resumed_jobs, limit=limit)))
 
     async def free_locks_of_paused(self, queue: str) -> int:
         """Take their locks from some jobs of a paused queue that have not started, and return the number of jobs."""

@@ -16,6 +16,7 @@ from procrastinate.app import App
 from procrastinate.core import Pauses, Promotion, Status
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
+from procrastinate.manager.operation_calls import CHANGED_AT_ONCE
 from procrastinate.testing import InMemoryConnector
 from procrastinate.worker.parts import Parts
 from procrastinate.worker.services import pause_keeper
@@ -305,6 +306,34 @@ async def test_a_heartbeat_that_names_an_ended_pause_leaves_no_job_parked(
     await until(lambda: queue.row(job_id)["readiness"] == 2)
     may_arrive.set()
     await queue.succeeded(job_id)
+
+
+async def test_the_first_jobs_start_before_the_others_of_their_queue_are_free_again(
+    app: App, workers: Workers, queue: Queue, freed: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of parked jobs take many statements."""
+    task = app.task(name="task", queue="mail")(lambda: None)
+    may_go_on = asyncio.Event()
+    unpark = JobManager.unpark_resumed_jobs
+
+    async def unpark_others_late(self: JobManager, limit: int = CHANGED_AT_ONCE) -> int:
+        if limit > pause_keeper._FIRST:
+            await may_go_on.wait()
+        return await unpark(self, limit=limit)
+
+    running = await workers.listening(queue, update_heartbeat_interval=100, stalled_worker_timeout=600)
+    await happens(freed)
+    await app.queues.pause_async("mail")
+    await until(lambda: parts_of(running).paused.names == {"mail"})
+    number = pause_keeper._FIRST + 50
+    first, *_, last = await task.configure(schedule_in={"seconds": 0}).batch_defer_async(*[{}] * number)
+    await until(lambda: queue.row(last)["readiness"] == 2)
+    monkeypatch.setattr(JobManager, "unpark_resumed_jobs", unpark_others_late)
+    await app.queues.resume_async("mail")
+    await queue.succeeded(first)
+    assert queue.row(last)["readiness"] == 2
+    may_go_on.set()
+    await queue.succeeded(last)
 
 
 async def test_jobs_that_another_worker_parked_after_the_pause_go_on(

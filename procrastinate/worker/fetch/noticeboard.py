@@ -53,6 +53,7 @@ _ROOM = Notices(has_room=True)
 _CHANGE = Notices(has_room=True, is_upcoming=True)
 _LOOK = Notices(looks=True, is_upcoming=True)
 _RETURN = Notices(looks=True, starts_over=True)
+_RESUMPTION = Notices(looks=True, is_upcoming=True, starts_over=True)
 _STEP = Notices(has_ended_step=True)
 _HAND_OVER = Notices(hands_over=True)
 _DOUBT = Notices(looks=True, is_in_doubt=True)
@@ -109,8 +110,12 @@ class Noticeboard:
         self._post(_LOOK)
 
     def post_return(self) -> None:
-        """Say that jobs were released or a pause has ended: some may come before those of the last fetch."""
+        """Say that jobs were released: some may come before those of the last fetch."""
         self._post(_RETURN)
+
+    def post_resumption(self) -> None:
+        """Say that a pause has ended. Its jobs are ready or upcoming, and may come before those of the last fetch."""
+        self._post(_RESUMPTION)
 
     def post_doubt(self) -> None:
         """Ask the loop to reconcile with the database before the next fetch."""
