@@ -590,7 +590,7 @@ def get_result(tables: Tables, job_id: int, *, newest_errors: int | None = None)
         return None
     value = tables.results.get(job_id)
     history = tables.events.get(job_id, [])
-    oldest = 0 if newest_errors is None else row["attempts"] - newest_errors
+    oldest = -1 if newest_errors is None else row["attempts"] - newest_errors  # a step that never ran has attempt 0
     return StoredResult(
         job=stored_job(row),
         finished_at=tables.progress(job_id).finished_at,

@@ -64,13 +64,18 @@ def explain(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> list[Plan]:
-    """The plans of an operation's statements. Nothing of what they do remains."""
+    """The plans of an operation's statements. Nothing of what they do remains.
+
+    They see the rows that the transaction of the test has written. These are rolled back, too.
+    """
     with recorded(connection) as statements:
+        before = connection.begin_nested()
         operation(connection, *args, **kwargs)
-    connection.rollback()
-    with connection.begin() as transaction:
+        before.rollback()
+    with connection.begin_nested() as again:
         plans = [_explain(connection, statement, parameters) for statement, parameters in statements]
-        transaction.rollback()
+        again.rollback()
+    connection.rollback()
     return plans
 
 
